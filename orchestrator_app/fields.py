@@ -20,8 +20,7 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 def check_name(name: object) -> str:
     """The name of a unit, if it can be one: it becomes a branch, a directory and an argument of commands."""
-    shown = json.dumps(name, ensure_ascii=True, default=str)
-    shown = shown if len(shown) <= 80 else shown[:77] + '..."'
+    shown = _shown(name)
     if not isinstance(name, str) or not name:
         raise UsageError(f"a unit's name must be a text that is not empty, not {shown}")
     if len(name) > NAME_LENGTH:
@@ -79,7 +78,12 @@ DEFAULTS: dict[str, object] = {
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=True, default=str)
+    """A value for a message: short. Lists and tables stay unopened, for a few lines of YAML can mean gigabytes."""
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = json.dumps(value[:60] if isinstance(value, str) else value, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -1,15 +1,16 @@
 """On which line a key of a TOML text stands, for error messages: the standard parser doesn't say.
 
 Reads table headers and the keys at the start of a line, and skips multi-line texts. A key inside an inline table has
-its parent's line.
+its parent's line. The tables of a `[[name]]` are ("name", 0), ("name", 1) and so on.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 
-Path = tuple[str, ...]
+Path = tuple[str | int, ...]
 
 _KEY = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _KEYS = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
@@ -21,6 +22,7 @@ _WHERE = re.compile(r"\s*\(at line (\d+), column \d+\)|\s*\(at end of document\)
 def key_lines(text: str) -> dict[Path, int]:
     """Every key and table header of `text` with its line, the first one where it occurs twice."""
     found: dict[Path, int] = {}
+    counts: Counter[Path] = Counter()
     table: Path = ()
     within = ""  # the quotes of the multi-line text we are in
     for number, line in enumerate(text.splitlines(), 1):
@@ -31,6 +33,10 @@ def key_lines(text: str) -> dict[Path, int]:
         elif match := _HEADER.match(line):
             table = _split(match[1])
             found.setdefault(table, number)
+            if line.lstrip().startswith("[["):
+                counts[table] += 1
+                table += (counts[table] - 1,)
+                found[table] = number
         elif match := _ASSIGNMENT.match(line):
             found.setdefault(table + _split(match[1]), number)
         within = _opened(line)
@@ -79,6 +85,6 @@ def _opened(line: str) -> str:
 
 def _skip(line: str, quotes: str) -> tuple[str, str]:
     """(what follows the end of the multi-line text, ""), or ("", quotes) when it doesn't end in `line`."""
-    escaped = r"(?:\\.|(?!\"\"\").)*" if quotes == '"""' else r"(?:(?!''').)*"
+    escaped = r"(?:\\.|(?!\"\"\")[^\\])*" if quotes == '"""' else r"(?:(?!''').)*"
     match = re.match(escaped + quotes, line)
     return (line[match.end() :], "") if match else ("", quotes)
