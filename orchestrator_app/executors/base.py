@@ -77,7 +77,7 @@ class Said(NamedTuple):
 
 
 class Vanished(NamedTuple):
-    """An attempt is gone and left no exit behind; `reason` is one sentence. Nothing of it runs as far as one can know."""
+    """An attempt is gone and left no exit behind; `reason` says what is known, in one sentence."""
 
     unit: str
     attempt: int

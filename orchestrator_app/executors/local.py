@@ -1,0 +1,497 @@
+"""The local executor: the server's side of the supervisor, and the proof of what became of every attempt.
+
+The supervisor and its keepers run the attempts and outlive the server; this reads what they and the agents say. What
+can't be learnt from a live supervisor is learnt from the run directory (see keeper.py): an exit file, else the keeper's
+lock on `attempt.json`, else the agent's pid with its start time and boot id. Who can't be proven is never signalled.
+
+Only Linux tells enough to prove a process. Elsewhere an attempt whose keeper lives (its lock says so) is still followed
+to its end, but it can't be stopped once its supervisor is gone, and an agent without a keeper counts as vanished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator_app.errors import ExecutorError
+from orchestrator_app.executors import processes, supervisor
+from orchestrator_app.executors.base import AttemptSpec, Exited, Report, Said, Vanished
+from orchestrator_app.executors.events import EventReader
+
+Key = tuple[str, int]
+
+REACH_TIMEOUT = 10.0
+BUSY_TIMEOUT = 2.0
+LOOK_PAUSE = 0.25
+RECONNECT_PAUSE = 1.0
+LOG_LIMIT = 1 << 20
+NEVER = float("inf")
+
+
+class _Attempt:
+    """An attempt whose end has not been reported. `pidfd` is the keeper's or, with `agent`, the agent's own process
+    when no supervisor answers for the attempt; `look_at` is when to look again without one."""
+
+    def __init__(self, key: Key, run_dir: str, pos: int = 0) -> None:
+        self.key = key
+        self.run_dir = run_dir
+        self.reader = EventReader(run_dir + "/events.jsonl", pos)
+        self.end: Exited | Vanished | None = None
+        self.pidfd = -1
+        self.agent: processes.Process | None = None
+        self.stopped = ""
+        self.look_at = self.stop_at = self.kill_at = NEVER
+        self.grace = 0.0
+
+
+class LocalExecutor:
+    """Runs attempts on this machine; implements `base.Executor`. `state` is the project's state directory."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = Path(state).absolute()
+        self._sock: socket.socket | None = None
+        self._buffer = b""
+        self._out = b""
+        self._selector: selectors.BaseSelector | None = None
+        self._attempts: dict[Key, _Attempt] = {}
+        self._running: set[Key] = set()  # what the supervisor answers for
+        self._unread: set[Key] = set()
+        self._reports: list[Report] = []
+        self._reconnect_at = NEVER
+        self._wake_lock = threading.Lock()
+        self._wake_in = self._wake_out = -1
+
+    # -- the contract --------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Reach the project's supervisor, starting one if need be. Raises ExecutorError."""
+        try:
+            (self.state / "runs").mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ExecutorError(f"{self.state} can't be used for runs: {error.strerror}; make it writable") from None
+        self._selector = selectors.DefaultSelector()
+        self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
+        self._selector.register(self._wake_in, selectors.EVENT_READ)
+        try:
+            self._connect()
+        except BaseException:
+            self.close()
+            raise
+
+    def recover(self, open_attempts: list[tuple[str, int, int]]) -> None:
+        """Take back these attempts. Whatever else the supervisor still runs is of no unit any more: it is stopped."""
+        for unit, number, pos in open_attempts:
+            key = (unit, number)
+            attempt = _Attempt(key, str(self.state / "runs" / unit / str(number)), pos)
+            self._attempts[key] = attempt
+            self._unread.add(key)
+            if key not in self._running:
+                self._settle(attempt)
+        for unit, number in self._running - self._attempts.keys():
+            self._send(f"stop\t{unit}\t{number}\t5\n".encode())
+
+    def start(self, specs: Sequence[AttemptSpec]) -> None:
+        """Hand attempts to the supervisor. Without one they come back as `Exited(why="spawn")`."""
+        lines = []
+        for spec in specs:
+            key = (spec.unit, spec.attempt)
+            if self._sock is None:
+                now = time.time()
+                message = "the supervisor can't be reached, see supervisor.log in the state directory"
+                self._reports.append(Exited(*key, None, None, "spawn", message, now, now, 0))
+                continue
+            self._attempts[key] = _Attempt(key, spec.run_dir)
+            self._running.add(key)
+            lines.append(_start_line(spec))
+        if lines:
+            self._send(b"".join(lines))
+
+    def stop(self, unit: str, attempt: int, grace: float) -> None:
+        """Stop one attempt. When its supervisor has died, its keeper takes the grace of the attempt's own spec; when
+        its keeper has died too, its end is reported as Vanished, because nobody is left who could tell how it ended."""
+        key = (unit, attempt)
+        found = self._attempts.get(key)
+        if found is None or found.end is not None:
+            return
+        if key in self._running:
+            self._send(f"stop\t{unit}\t{attempt}\t{grace}\n".encode())
+        elif found.agent is not None:
+            self._stop_agent(found, "was stopped", grace)
+        else:
+            found.stopped = "was stopped"
+            if found.pidfd >= 0:
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(found.pidfd, signal.SIGTERM)
+
+    def wait(self, timeout: float | None) -> list[Report]:
+        """See `base.Executor`. An attempt's messages come in bites of at most 256 kB and 1,000 lines per call."""
+        until = NEVER if timeout is None else time.monotonic() + timeout
+        while True:
+            woken = self._attend(0 if self._reports or self._unread else until)
+            for key in list(self._unread):
+                self._read(self._attempts.get(key))
+            if self._reports or woken or time.monotonic() >= until:
+                reports, self._reports = self._reports, []
+                return reports
+
+    def wake(self) -> None:
+        """End a `wait`, from any thread."""
+        with self._wake_lock:
+            if self._wake_out >= 0:
+                with contextlib.suppress(BlockingIOError):
+                    os.write(self._wake_out, b"!")
+
+    def close(self) -> None:
+        """Let go; nothing that runs is touched."""
+        for attempt in self._attempts.values():
+            attempt.reader.close()
+            self._unfollow(attempt)
+        self._attempts.clear()
+        self._unread.clear()
+        self._running.clear()
+        self._reports.clear()
+        self._hang_up()
+        self._reconnect_at = NEVER
+        if self._selector is not None:
+            self._selector.close()
+            self._selector = None
+        with self._wake_lock:
+            for fd in (self._wake_in, self._wake_out):
+                if fd >= 0:
+                    os.close(fd)
+            self._wake_in = self._wake_out = -1
+
+    # -- the supervisor ------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        """Reach a supervisor and learn what it runs; start one when there is none."""
+        started = time.monotonic()
+        while True:
+            waited = time.monotonic() - started
+            try:
+                sock = _dial(self.state)
+            except (FileNotFoundError, ConnectionError):
+                sock = None
+            except OSError as error:
+                raise ExecutorError(f"the supervisor of {self.state} can't be reached: {error}") from None
+            answer = self._greet(sock) if sock is not None else []
+            if answer and answer[0] == "hello":
+                self._enter(sock, answer)
+                return
+            if sock is not None:
+                sock.close()
+            if answer and waited > BUSY_TIMEOUT:  # a server that was killed a moment ago is still being cleared away
+                raise ExecutorError(f"process {answer[1]} already runs the attempts of {self.state}; stop that server first")
+            if waited > REACH_TIMEOUT:
+                raise ExecutorError(f"the supervisor of {self.state} doesn't answer; see supervisor.log there")
+            if answer or (sock is None and not self._launch()):
+                time.sleep(0.02)
+
+    def _greet(self, sock: socket.socket) -> list[str]:
+        """Say hello; the words of the answer, none if there is no answer."""
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("ORCH_")}
+        try:
+            sock.settimeout(REACH_TIMEOUT)
+            sock.sendall(b"hello\t" + json.dumps(environ).encode() + b"\n")
+            answer = b""
+            while not answer.endswith(b"\n"):
+                data = sock.recv(1 << 16)
+                if not data:
+                    return []
+                answer += data
+        except OSError:
+            return []
+        return answer.decode().rstrip("\n").split("\t")
+
+    def _enter(self, sock: socket.socket, answer: list[str]) -> None:
+        _, protocol, pid, running = answer
+        if int(protocol) != supervisor.PROTOCOL:
+            sock.close()
+            raise ExecutorError(
+                f"the supervisor (process {pid}) is of another version of orchestrator_app; "
+                f"end it with `kill {pid}`: its attempts go on and are taken over"
+            )
+        sock.setblocking(False)
+        self._sock, self._buffer, self._out = sock, b"", b""
+        self._running = {(unit, int(number)) for unit, number in json.loads(running)}
+        self._selector.register(sock, selectors.EVENT_READ)
+        self._reconnect_at = NEVER
+
+    def _launch(self) -> bool:
+        """Start a supervisor; False when another one holds the state directory already."""
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("ORCH_")}
+        path = self.state / "supervisor.log"
+        try:
+            fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+            with open(fd, "ab") as log:
+                if os.fstat(fd).st_size > LOG_LIMIT:
+                    os.ftruncate(fd, 0)
+                command = [sys.executable, "-I", "-S", supervisor.__file__, str(self.state)]
+                started = subprocess.run(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environ,
+                    start_new_session=True,
+                    timeout=REACH_TIMEOUT,
+                )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ExecutorError(f"the supervisor of {self.state} can't be started: {error}") from None
+        if started.returncode not in (0, supervisor.LOCKED):
+            raise ExecutorError(f"the supervisor of {self.state} ended at once; see {path}")
+        return started.returncode == 0
+
+    def _send(self, data: bytes) -> None:
+        if self._sock is None:
+            return
+        waiting = bool(self._out)
+        self._out += data
+        if not waiting:
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
+            self._out = self._out[self._sock.send(self._out) :]
+        except BlockingIOError:
+            pass
+        except OSError:  # its end shows at the next receive
+            self._out = b""
+        events = selectors.EVENT_READ | selectors.EVENT_WRITE if self._out else selectors.EVENT_READ
+        if self._selector.get_key(self._sock).events != events:
+            self._selector.modify(self._sock, events)
+
+    def _hang_up(self) -> None:
+        if self._sock is not None:
+            self._selector.unregister(self._sock)
+            self._sock.close()
+            self._sock = None
+
+    def _receive(self) -> None:
+        try:
+            data = self._sock.recv(1 << 18)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._hang_up()
+            self._reconnect()
+            return
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            word, unit, number, *rest = line.split(b"\t")
+            key = (unit.decode(), int(number))
+            attempt = self._attempts.get(key)
+            if word != b"said":
+                self._running.discard(key)
+            if attempt is None:
+                continue
+            if word == b"exit":
+                attempt.end = Exited(*key, **json.loads(rest[1]))
+                if rest[0] == b"0":
+                    self._drop(attempt)
+                    continue
+            elif word == b"lost":
+                self._settle(attempt)
+            self._unread.add(key)
+
+    def _reconnect(self) -> None:
+        """The supervisor died. Its keepers finish what they run; a new one takes what comes."""
+        self._running.clear()
+        try:
+            self._connect()
+        except ExecutorError:
+            self._reconnect_at = time.monotonic() + RECONNECT_PAUSE
+        for attempt in list(self._attempts.values()):
+            if attempt.end is None and attempt.pidfd < 0 and attempt.key not in self._running:
+                self._settle(attempt)
+
+    # -- attempts ------------------------------------------------------------------------------------------------
+
+    def _attend(self, until: float) -> bool:
+        """Wait for whatever comes next, take it in, do what is due; True if `wake` was called."""
+        due = min(until, self._reconnect_at)
+        if len(self._attempts) > len(self._running):
+            due = min([due, *(min(a.look_at, a.stop_at, a.kill_at) for a in self._attempts.values())])
+        woken = False
+        for key, events in self._selector.select(None if due == NEVER else max(0.0, due - time.monotonic())):
+            if key.fileobj is self._sock:
+                if events & selectors.EVENT_WRITE:
+                    self._flush()
+                if events & selectors.EVENT_READ:
+                    self._receive()
+            elif key.fileobj == self._wake_in:
+                os.read(self._wake_in, 4096)
+                woken = True
+            elif key.data in self._attempts:
+                attempt = self._attempts[key.data]
+                self._unfollow(attempt)
+                self._settle(attempt)
+        now = time.monotonic()
+        if self._reconnect_at <= now:
+            self._reconnect()
+        if len(self._attempts) > len(self._running):
+            for attempt in list(self._attempts.values()):
+                self._do_due(attempt, now)
+        return woken
+
+    def _do_due(self, attempt: _Attempt, now: float) -> None:
+        if attempt.look_at <= now:
+            self._settle(attempt)
+        if attempt.stop_at <= now:
+            self._stop_agent(attempt, "ran longer than its limit and was stopped", attempt.grace)
+        if attempt.kill_at <= now:
+            attempt.kill_at = now + LOOK_PAUSE
+            self._signal_agent(attempt, signal.SIGKILL)
+
+    def _read(self, attempt: _Attempt | None) -> None:
+        """Read one bite of what an attempt said; when all is read and it has ended, report its end."""
+        if attempt is None:
+            return
+        messages, more = attempt.reader.read(ended=attempt.end is not None)
+        if messages:
+            self._reports.append(Said(*attempt.key, messages))
+        if not more:
+            self._unread.discard(attempt.key)
+            if attempt.end is not None:
+                self._drop(attempt)
+
+    def _drop(self, attempt: _Attempt) -> None:
+        self._reports.append(attempt.end)
+        attempt.reader.close()
+        self._unfollow(attempt)
+        self._unread.discard(attempt.key)
+        del self._attempts[attempt.key]
+
+    def _settle(self, attempt: _Attempt) -> None:
+        """No supervisor answers for this attempt: find out who does, or how it ended. Proof or nothing."""
+        attempt.look_at = NEVER
+        record = read_exit(attempt.run_dir)
+        if record is None:
+            found = claim(attempt.run_dir)
+            if found is None:  # its keeper lives
+                keeper = read_attempt(attempt.run_dir)[1]
+                self._follow(attempt, keeper)
+                return
+            record = read_exit(attempt.run_dir)
+            if record is None and found and self._follow_agent(attempt, *found):
+                return
+        if record is not None:
+            attempt.end = Exited(*attempt.key, **record)
+        elif attempt.stopped:
+            attempt.end = Vanished(*attempt.key, f"{attempt.stopped}; its keeper had died, so how it ended is not known")
+        elif found and found[2]:
+            attempt.end = Vanished(*attempt.key, "its process and its keeper are gone and left no exit behind")
+        else:
+            attempt.end = Vanished(*attempt.key, "it was never started")
+        self._unread.add(attempt.key)
+
+    def _follow(self, attempt: _Attempt, keeper: dict) -> None:
+        """Hear of the keeper's end; where that can't be, look again soon."""
+        fd = processes.open_proven(keeper["keeper"], keeper["starttime"], keeper["boot_id"]) if keeper else None
+        if fd is None:
+            attempt.look_at = time.monotonic() + LOOK_PAUSE
+            return
+        attempt.pidfd = fd
+        self._selector.register(fd, selectors.EVENT_READ, attempt.key)
+        if attempt.stopped:
+            signal.pidfd_send_signal(fd, signal.SIGTERM)
+
+    def _follow_agent(self, attempt: _Attempt, spec: dict, keeper: dict, agent: dict) -> bool:
+        """The keeper is dead; hear of the end of the agent itself, if it is proven to live, and hold its deadline."""
+        if not agent:
+            return False
+        fd = processes.open_proven(agent["pid"], agent["starttime"], keeper["boot_id"])
+        if fd is None:
+            return False
+        attempt.pidfd = fd
+        attempt.agent = processes.read(agent["pid"])
+        self._selector.register(fd, selectors.EVENT_READ, attempt.key)
+        if spec["timeout"] is not None:
+            attempt.grace = spec["grace"]
+            attempt.stop_at = time.monotonic() + agent["started_at"] + spec["timeout"] - time.time()
+        return True
+
+    def _stop_agent(self, attempt: _Attempt, what: str, grace: float) -> None:
+        attempt.stopped = attempt.stopped or what
+        attempt.stop_at = NEVER
+        if attempt.kill_at == NEVER:
+            self._signal_agent(attempt, signal.SIGTERM)
+        attempt.kill_at = min(attempt.kill_at, time.monotonic() + grace)
+
+    def _signal_agent(self, attempt: _Attempt, number: int) -> None:
+        """Signal an agent without a keeper, its process group and its descendants: as long as it is proven to live."""
+        agent = attempt.agent
+        try:
+            signal.pidfd_send_signal(attempt.pidfd, 0)
+        except OSError:
+            return
+        below = processes.descendants(agent.pid)
+        if agent.group == agent.pid:
+            processes.send_group(agent.pid, number)
+        for process in below:
+            if process.group != agent.pid:
+                processes.send(process, number)
+
+    def _unfollow(self, attempt: _Attempt) -> None:
+        if attempt.pidfd >= 0:
+            self._selector.unregister(attempt.pidfd)
+            os.close(attempt.pidfd)
+            attempt.pidfd = -1
+        attempt.agent = None
+        attempt.look_at = attempt.stop_at = attempt.kill_at = NEVER
+
+
+def _start_line(spec: AttemptSpec) -> bytes:
+    """The line that hands an attempt to a keeper; its third field is the first line of attempt.json."""
+    record = {
+        "unit": spec.unit,
+        "attempt": spec.attempt,
+        "phase": spec.phase,
+        "argv": spec.argv,
+        "cwd": spec.cwd,
+        "env": spec.env,
+        "run_dir": spec.run_dir,
+        "timeout": spec.timeout,
+        "grace": spec.grace,
+    }
+    fields = ("start", spec.unit, str(spec.attempt), json.dumps(record), json.dumps(spec.prompt))
+    return ("\t".join(fields) + "\n").encode()
+
+
+def _dial(state: Path) -> socket.socket:
+    """A connection to the socket in this directory, however long its path is."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    directory = os.open(state, os.O_RDONLY)
+    try:
+        name = str(state / supervisor.SOCKET)
+        if len(os.fsencode(name)) > 100:
+            name = f"/proc/self/fd/{directory}/{supervisor.SOCKET}"
+        sock.connect(name)
+        if supervisor.peer(sock)[1] != os.getuid():
+            raise PermissionError("its socket belongs to another user")
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.close(directory)
+    return sock
+
+
+def _pipe() -> tuple[int, int]:
+    ends = os.pipe()
+    for fd in ends:
+        os.set_blocking(fd, False)
+    return ends
