@@ -1,0 +1,35 @@
+"""The REST API. `ROUTES` is what `panel serve … --plugins orchestrator_app.api` asks for; `serve` adds them by itself.
+
+The routes answer only behind the edge of a running orchestrator; without one they answer 503.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator_app.api import changes, logs, system, units
+from orchestrator_app.api.description import markdown, openapi
+from orchestrator_app.api.routing import PREFIX, Call, Route, UnknownPath, tornado_rules
+from orchestrator_app.claim import installed_version
+
+
+async def _describe(call: Call) -> Any:
+    return openapi(TABLE, installed_version())
+
+
+TABLE: tuple[Route, ...] = (
+    *system.ROUTES,
+    *units.ROUTES,
+    *logs.ROUTES,
+    *changes.ROUTES,
+    Route("GET", "/openapi.json", "This description, for programs.", _describe),
+)
+"""Every route of the API."""
+
+ROUTES = [*tornado_rules(TABLE), (PREFIX + "(/.*)?", UnknownPath, {"routes": {}})]
+"""The same as Tornado wants it."""
+
+
+def document() -> str:
+    """The text of docs/api.md."""
+    return markdown(TABLE)

@@ -1,0 +1,105 @@
+"""Long polling: what was committed after a place in the log, as soon as there is anything.
+
+The log is the truth and a watcher only the wake-up: a notice that got lost heals at the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator_app.api.routing import Call, Field, Route
+from orchestrator_app.api.rows import opened, page_of
+from orchestrator_app.errors import UsageError
+from orchestrator_app.store.records import TABLES as RECORDS
+
+TABLES = tuple(RECORDS.values())
+LONGEST = 60.0
+"""Seconds that a request may wait."""
+LIMIT = 2_000
+"""Records of one answer."""
+
+
+class Changes:
+    """Wakes requests of the server's loop when the scheduler's thread has committed."""
+
+    def __init__(self, board: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self.closed = False
+        self._loop = loop
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._unsubscribe = board.watch(self._committed)
+
+    async def next(self, timeout: float) -> None:
+        """Return at the next commit, or after `timeout` seconds."""
+        waiter = self._loop.create_future()
+        self._waiting.add(waiter)
+        try:
+            await asyncio.wait([waiter], timeout=timeout)
+        finally:
+            self._waiting.discard(waiter)
+
+    def close(self) -> None:
+        """Let every waiting request go with what it has. From any thread."""
+        self.closed = True
+        self._unsubscribe()
+        self._loop.call_soon_threadsafe(self._wake)
+
+    def _committed(self, records: Sequence[Any]) -> None:
+        if self._waiting:
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+async def feed(call: Call) -> Any:
+    since, limit = call.query["since"], page_of(call, LIMIT)
+    tables = tuple(call.query["tables"].split(",")) if "tables" in call.query else TABLES
+    for table in tables:
+        if table not in TABLES:
+            raise UsageError(f'no table "{table[:40]}"; there are {", ".join(TABLES)}')
+    wait = min(call.query.get("wait", 0.0), LONGEST)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + wait
+    while True:
+        # Begin to wait before looking: a commit in between then ends the wait at once.
+        woken = asyncio.ensure_future(call.server.changes.next(max(0.0, until - loop.time())))
+        head = call.orchestrator.board.seq
+        records = await call.aside(read, call.orchestrator, tables, since, limit, call.query.get("unit"))
+        if records or loop.time() >= until or call.server.changes.closed:
+            woken.cancel()
+            break
+        await woken
+    last, full = records[-1]["seq"] if records else since, len(records) == limit
+    return {"records": records, "seq": last if full else max(head, last), "head": head, "more": full}
+
+
+def read(orchestrator: Any, tables: Sequence[str], since: int, limit: int, unit: str | None) -> list[dict[str, Any]]:
+    """The next records of these tables, in the order of their seq; each says its `table`."""
+    records: list[dict[str, Any]] = []
+    for table in tables:
+        only, params = ("AND unit = ?", (since, unit, limit)) if unit is not None else ("", (since, limit))
+        rows = orchestrator.rows(f'SELECT * FROM "{table}" WHERE seq > ? {only} ORDER BY seq LIMIT ?', params)
+        records += ({"table": table, **opened(row)} for row in rows)
+    records.sort(key=lambda record: record["seq"])
+    return records[:limit]
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/feed",
+        "Records committed after `since`, oldest first; waits for the first one if there is none yet.",
+        feed,
+        query=(
+            Field("since", "integer", "the `seq` of the answer before; 0 for all", required=True),
+            Field("wait", "number", f"seconds to wait for a first record; {LONGEST:g} at most, 0 if not given"),
+            Field("tables", "string", f"only these, with commas: {', '.join(TABLES)}"),
+            Field("unit", "string", "only records of this unit"),
+            Field("limit", "integer", f"at most so many records; {LIMIT} at most"),
+        ),
+    ),
+)

@@ -1,0 +1,135 @@
+"""What the API's table says, for programs (OpenAPI) and for people (docs/api.md)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator_app.api.routing import PREFIX, Field, Route
+
+_ERRORS = {
+    400: "the request's words are wrong",
+    401: "no token",
+    403: "from another origin",
+    404: "no such thing",
+    409: "refused, as things stand",
+    412: "the unit has changed since",
+    415: "the body is not JSON",
+    428: "If-Match is missing",
+    503: "the log or the scheduler can't serve it now",
+}
+
+
+def openapi(routes: Sequence[Route], version: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of these routes."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(PREFIX + route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "orchestrator_app", "version": version},
+        "paths": paths,
+        "security": [{"token": []}],
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": {
+                "Problem": {
+                    "type": "object",
+                    "required": ["type", "title", "status"],
+                    "properties": {
+                        **{key: {"type": "string"} for key in ("type", "title", "detail")},
+                        "status": {"type": "integer"},
+                        "story": {"type": "array"},
+                    },
+                }
+            },
+        },
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"\{(\w+)\}", route.path)
+    ]
+    parameters += [
+        {
+            "name": each.name,
+            "in": "query",
+            "required": each.required,
+            "description": each.meaning,
+            "schema": {"type": each.kind},
+        }
+        for each in route.query
+    ]
+    if route.versioned:
+        parameters.append(
+            {"name": "If-Match", "in": "header", "required": route.versioned == "must", "schema": {"type": "string"}}
+        )
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    operation: dict[str, Any] = {
+        "operationId": _identifier(route),
+        "summary": route.summary,
+        "responses": {"2XX": {"description": "done"}, "default": {"description": "a problem", "content": problem}},
+    }
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body is not None:
+        schema = {
+            "type": "object",
+            "additionalProperties": False,
+            "required": [each.name for each in route.body if each.required],
+            "properties": {each.name: {"type": each.kind, "description": each.meaning} for each in route.body},
+        }
+        operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+    return operation
+
+
+def _identifier(route: Route) -> str:
+    return "_".join([route.method.lower(), *re.findall(r"[a-z]+", route.path)])
+
+
+def markdown(routes: Sequence[Route]) -> str:
+    """docs/api.md."""
+    lines = [
+        "# REST API",
+        "",
+        "Generated from the table of routes by `python -m orchestrator_app.api`; a test compares the two.",
+        "",
+        f"Every path stands under `{PREFIX}` of the server, whose address is in `.orchestrator/server.json`.",
+        "Programs send `Authorization: Bearer TOKEN` with the content of `.orchestrator/token`; browsers sign in by a",
+        "link from `orch open`. Bodies are JSON objects (`Content-Type: application/json`); an unknown field is an",
+        "error. Times are UTC. `X-Orch-Operator: NAME` says who asks, for the log; without it, the user who runs the",
+        "server.",
+        "",
+        "An error is an `application/problem+json` document with `type`, `title`, `status` and `detail`, a line that",
+        "says what to do. Its status:",
+        "",
+        *(f"- {status}: {meaning}" for status, meaning in _ERRORS.items()),
+        "",
+        "`If-Match: VERSION` makes a request fail with 412 if the unit has changed since that version (`ETag`,",
+        "`version`).",
+        "",
+    ]
+    for route in routes:
+        lines += [f"## {route.method} {route.path}", "", route.summary, ""]
+        lines += _fields("Query", route.query) + _fields("Body", route.body or ())
+        if route.versioned == "must":
+            lines += ["`If-Match` is required.", ""]
+    lines += [
+        "## GET /healthz",
+        "",
+        "Outside the prefix and without a token: 200 while all is well, else 503.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _fields(title: str, fields: Sequence[Field]) -> list[str]:
+    if not fields:
+        return []
+    rows = [
+        f"| `{each.name}` | {each.kind}{', required' if each.required else ''} | {each.meaning} |" for each in fields
+    ]
+    return [f"| {title} | | |", "| --- | --- | --- |", *rows, ""]

@@ -1,0 +1,281 @@
+"""One table says what the API is; the handlers, the OpenAPI document and docs/api.md all follow from it."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from http.client import responses
+from typing import Any
+
+from tornado.web import HTTPError, RequestHandler
+
+from orchestrator_app.errors import OrchError, UsageError
+from orchestrator_app.fields import check_name
+
+PREFIX = "/api/v1"
+PATIENCE = 30.0
+"""Seconds to wait for the scheduler's word on a request."""
+
+log = logging.getLogger(__name__)
+_OPERATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "string": lambda value: isinstance(value, str),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "boolean": lambda value: isinstance(value, bool),
+    "array": lambda value: isinstance(value, list),
+    "object": lambda value: isinstance(value, dict),
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A value that a request may carry, in its body or its query."""
+
+    name: str
+    kind: str  # a key of _KINDS
+    meaning: str
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Route:
+    """What one method of one path does. `{name}` is a unit's name, `{id}` a number."""
+
+    method: str
+    path: str
+    summary: str
+    answer: Callable[[Call], Awaitable[Any]]
+    body: tuple[Field, ...] | None = None
+    query: tuple[Field, ...] = ()
+    versioned: str = ""  # "" | "may" | "must" be told the version of the unit, in If-Match
+
+
+@dataclass
+class Answer:
+    """An answer that is more than a JSON value. `after` runs when it has been sent."""
+
+    content: Any = None
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    after: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, checked: what a route's function gets."""
+
+    server: Any  # serve.Serving: project, orchestrator, changes, login_url(), stop_soon()
+    name: str
+    query: dict[str, Any]
+    body: dict[str, Any]
+    actor: str
+    version: int | None
+    accepts: str
+
+    @property
+    def orchestrator(self) -> Any:
+        return self.server.orchestrator
+
+    async def request(self, kind: str, unit: str | None = None, **args: Any) -> dict[str, Any]:
+        """Queue a request for the scheduler and wait for what it says."""
+        future = self.orchestrator.request(kind, unit, actor=self.actor, version=self.version, **args)
+        try:
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), PATIENCE)
+        except TimeoutError:
+            raise HTTPError(504, reason="The scheduler has not answered; whether it happened is not known") from None
+
+    async def aside(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Run what may block (SQL, files, git) off the server's loop."""
+        return await asyncio.get_running_loop().run_in_executor(None, work, *args)
+
+    def unit(self) -> Any:
+        """The unit that the path names. Raises NotFoundError."""
+        return self.orchestrator.board.row(check_name(self.name))
+
+
+def tornado_rules(routes: Sequence[Route]) -> list[tuple[str, type[RequestHandler], dict[str, Any]]]:
+    """The same table as Tornado wants it: a pattern per path, with the routes of each method."""
+    paths: dict[str, dict[str, Route]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method] = route
+    return [
+        (PREFIX + path.replace("{name}", "([^/]+)").replace("{id}", "([^/]+)"), ApiHandler, {"routes": methods})
+        for path, methods in paths.items()
+    ]
+
+
+class ApiHandler(RequestHandler):
+    """Checks a request against its route, calls the route's function, and writes what it gives back."""
+
+    def initialize(self, routes: dict[str, Route]) -> None:
+        self._routes = routes
+        self._after: Callable[[], None] | None = None
+
+    async def prepare(self) -> None:
+        route = self._routes.get(self.request.method or "")
+        if route is None:
+            self.set_header("Allow", ", ".join(sorted(self._routes)))
+            raise HTTPError(405, reason=f"Only {', '.join(sorted(self._routes))} here")
+        if "edge" not in self.application.settings or "serving" not in self.application.settings:
+            raise HTTPError(503, reason="The orchestrator is not running in this server")
+        answer = await route.answer(self._call(route))
+        self._write(answer if isinstance(answer, Answer) else Answer(answer))
+
+    def _call(self, route: Route) -> Call:
+        server = self.application.settings["serving"]
+        return Call(
+            server=server,
+            name=self.path_args[0] if self.path_args else "",
+            query=self._query(route),
+            body=self._body(route),
+            actor=self._actor(),
+            version=self._version(route),
+            accepts=self.request.headers.get("Accept", ""),
+        )
+
+    def _query(self, route: Route) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        known = {each.name: each for each in route.query}
+        for key in self.request.query_arguments:
+            if key not in known:
+                raise UsageError(f'unknown query parameter "{key[:60]}"; there are {", ".join(known) or "none"}')
+            text = self.get_query_argument(key)
+            values[key] = _from_text(known[key], text)
+        for each in route.query:
+            if each.required and each.name not in values:
+                raise UsageError(f'query parameter "{each.name}" is missing: {each.meaning}')
+        return values
+
+    def _body(self, route: Route) -> dict[str, Any]:
+        raw = self.request.body
+        if route.body is None:
+            if raw:
+                raise UsageError("this request takes no body")
+            return {}
+        if raw and self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPError(415, reason="Send the body as application/json")
+        try:
+            body = json.loads(raw) if raw else {}
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"the body is not JSON: {error}") from None
+        if not isinstance(body, dict):
+            raise UsageError("the body must be a JSON object")
+        known = {each.name: each for each in route.body}
+        for key, value in body.items():
+            if key not in known:
+                raise UsageError(f'unknown field "{key[:60]}"; there are {", ".join(known) or "none"}')
+            if value is not None and not _KINDS[known[key].kind](value):
+                raise UsageError(f'field "{key}" must be of type {known[key].kind}')
+        for each in route.body:
+            if each.required and body.get(each.name) is None:
+                raise UsageError(f'field "{each.name}" is missing: {each.meaning}')
+        return body
+
+    def _actor(self) -> str:
+        name = self.request.headers.get("X-Orch-Operator")
+        if name is None:
+            return f"operator:{default_operator()}"
+        if not _OPERATOR.fullmatch(name):
+            raise UsageError("X-Orch-Operator must be a name of letters, digits, . _ @ -, at most 64 of them")
+        return f"operator:{name}"
+
+    def _version(self, route: Route) -> int | None:
+        text = self.request.headers.get("If-Match")
+        if text is None and route.versioned == "must":
+            raise HTTPError(428, reason='Say in If-Match which version of the unit you saw, or "*" for any')
+        if text is None or not route.versioned or text.strip() == "*":
+            return None
+        number = text.strip().strip('"')
+        if not number.isdecimal():
+            raise UsageError("If-Match must be the version of a unit, a number")
+        return int(number)
+
+    def _write(self, answer: Answer) -> None:
+        self.set_status(answer.status)
+        self.set_header("Cache-Control", "no-store")
+        content: bytes = answer.content
+        if not isinstance(answer.content, bytes):
+            self.set_header("Content-Type", "application/json; charset=utf-8")
+            content = as_json(answer.content).encode()
+        for name, value in answer.headers.items():
+            self.set_header(name, value)
+        self._after = answer.after
+        self.finish(content)
+
+    def on_finish(self) -> None:
+        if self._after is not None:
+            self._after()
+
+    def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
+        if not isinstance(value, OrchError):
+            super().log_exception(typ, value, tb)
+
+    def compute_etag(self) -> str | None:
+        return None  # an ETag here is the version of a unit, not a hash of the answer
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        status, detail, story = status_code, "The server failed on this request; its log says why.", ()
+        if isinstance(error, OrchError):
+            status, detail, story = error.http_status, str(error), getattr(error, "story", ())
+        elif isinstance(error, HTTPError):
+            detail = self._reason
+        problem = {"type": "about:blank", "title": responses.get(status, "Error"), "status": status, "detail": detail}
+        if story:
+            problem["story"] = [step if isinstance(step, str) else as_plain(step) for step in story]
+        self.set_status(status)
+        self.set_header("Content-Type", "application/problem+json")
+        self.set_header("Cache-Control", "no-store")
+        self.finish(as_json(problem))
+
+
+class UnknownPath(ApiHandler):
+    """Everything below the prefix that no route knows: a problem document, not Bokeh's page."""
+
+    async def prepare(self) -> None:
+        raise HTTPError(404, reason=f"No such path; {PREFIX}/openapi.json describes the API")
+
+
+def default_operator() -> str:
+    """The name of the user who runs the server."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        return "someone"
+    return name if _OPERATOR.fullmatch(name) else "someone"
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, default=as_plain)
+
+
+def as_plain(value: Any) -> Any:
+    """What JSON has no word for: times (UTC, as in 2026-01-31T12:00:00.000000Z), sets, named tuples' parents."""
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="microseconds") + "Z"
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if hasattr(value, "_asdict"):
+        return value._asdict()
+    return str(value)
+
+
+def _from_text(known: Field, text: str) -> Any:
+    try:
+        if known.kind == "integer":
+            return int(text) if re.fullmatch(r"\d{1,18}", text) else int("no")
+        if known.kind == "number":
+            return float(text) if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) else float("no")
+    except ValueError:
+        raise UsageError(f'query parameter "{known.name}" must be a number that is not negative') from None
+    return text

@@ -1,0 +1,129 @@
+"""The whole project: its status, attention queue, sessions, settings, questions in SQL, and the server itself."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import asdict
+from typing import Any
+
+from tornado.web import HTTPError
+
+from orchestrator_app.api.routing import Answer, Call, Field, Route
+from orchestrator_app.api.rows import opened, page_of
+from orchestrator_app.errors import NotFoundError, UsageError
+
+LIMIT = 1_000
+ROWS = 100_000
+
+
+async def status(call: Call) -> Any:
+    return await call.aside(call.orchestrator.status)
+
+
+async def attention(call: Call) -> Any:
+    items = [asdict(item) for item in list(call.orchestrator.board.attention.values())]
+    return {"items": sorted(items, key=lambda item: item["id"])}
+
+
+async def seen(call: Call) -> Any:
+    number = int(call.name) if call.name.isdecimal() and len(call.name) < 19 else -1
+    item = call.orchestrator.board.attention.get(number)
+    if item is None:
+        raise NotFoundError(f"there is no open attention item {call.name[:40]}; `orch attention` lists them")
+    return await call.request("see", item.unit, item=number)
+
+
+async def sessions(call: Call) -> Any:
+    limit, since = page_of(call, LIMIT), call.query.get("since", 0)
+    rows = await call.aside(
+        call.orchestrator.rows, 'SELECT * FROM "session" WHERE seq > ? ORDER BY seq LIMIT ?', (since, limit + 1)
+    )
+    more = len(rows) > limit
+    return {"sessions": [opened(row) for row in rows[:limit]], "next": rows[limit - 1]["seq"] if more else None}
+
+
+async def query(call: Call) -> Any:
+    limit, wanted = call.body.get("limit") or 10_000, call.body.get("format") or "json"
+    if not 1 <= limit <= ROWS:
+        raise UsageError(f"limit must be from 1 to {ROWS}")
+    if wanted not in ("json", "csv"):
+        raise UsageError('format must be "json" or "csv"')
+    try:
+        from orchestrator_app import analysis
+    except ImportError:
+        raise HTTPError(501, reason="This server can not run queries yet") from None
+    table = await call.aside(analysis.query, call.server.project, call.body["sql"], limit)
+    if wanted == "json":
+        return table
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(table["columns"])
+    writer.writerows(table["rows"])
+    return Answer(text.getvalue().encode(errors="replace"), headers={"Content-Type": "text/csv; charset=utf-8"})
+
+
+async def dispatch(call: Call) -> Any:
+    return await call.request("dispatch", paused=call.body["paused"])
+
+
+async def config(call: Call) -> Any:
+    project = call.server.project
+    values = asdict(project)
+    sources = values.pop("sources")
+    for agent in values["agents"].values():
+        agent["env"] = dict.fromkeys(agent["env"], "…")  # may hold keys and passwords
+    return {"settings": values, "sources": sources}
+
+
+async def login_code(call: Call) -> Any:
+    return Answer({"url": call.server.login_url()}, status=201)
+
+
+async def stop(call: Call) -> Any:
+    leave = bool(call.body.get("leave_agents"))
+    return Answer({"stopping": True, "leave_agents": leave}, status=202, after=lambda: call.server.stop_soon(leave))
+
+
+ROUTES = (
+    Route("GET", "/status", "The state of the whole: counts, slots, attention, dispatch.", status),
+    Route("GET", "/attention", "What needs a person now, oldest first.", attention),
+    Route("POST", "/attention/{id}/seen", "Say that a person has seen an item.", seen, body=()),
+    Route(
+        "GET",
+        "/sessions",
+        "The agent conversations that attempts have named.",
+        sessions,
+        query=(
+            Field("since", "integer", "only those after this seq"),
+            Field("limit", "integer", f"at most so many; {LIMIT} at most"),
+        ),
+    ),
+    Route(
+        "POST",
+        "/query",
+        "Ask the log in SQL. It runs in a process of its own on a copy and can change nothing.",
+        query,
+        body=(
+            Field("sql", "string", "one SELECT", required=True),
+            Field("limit", "integer", f"at most so many rows; {ROWS} at most"),
+            Field("format", "string", "json or csv"),
+        ),
+    ),
+    Route(
+        "POST",
+        "/dispatch",
+        "Pause or go on with the starting of attempts.",
+        dispatch,
+        body=(Field("paused", "boolean", "whether to hold all starts", required=True),),
+    ),
+    Route("GET", "/config", "The settings in force, and where each comes from.", config),
+    Route("POST", "/login-code", "A new URL that signs one browser in, once.", login_code, body=()),
+    Route(
+        "POST",
+        "/stop",
+        "Stop the server.",
+        stop,
+        body=(Field("leave_agents", "boolean", "let running attempts go on; the next server takes them back"),),
+    ),
+)

@@ -1,0 +1,71 @@
+"""What `panel serve orchestrator_app` runs at its start and end: the one orchestrator of the process.
+
+The project is the one in `$ORCH_PROJECT`, or at or above the working directory. The server gets the same edge and API
+as `orch serve` gives it, with or without `--plugins orchestrator_app.api`. Whatever fails here ends the process: a
+server without its edge must not answer.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from bokeh.server.server import BaseServer
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+from orchestrator_app.errors import OrchError
+from orchestrator_app.serve import Serving, check_host, current
+from orchestrator_app.settings import find_project, load_project
+
+HOST = "127.0.0.1"
+
+
+def on_server_loaded(server_context: Any) -> None:
+    try:
+        serving = _start(server_context.application_context)
+    except OrchError as error:
+        print(f"orchestrator_app: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
+    except Exception:
+        logging.getLogger(__name__).exception("The orchestrator could not be started.")
+        sys.exit(1)
+    print(f"Open the dashboard (this link works once): {serving.login_url()}", flush=True)
+
+
+def on_server_unloaded(server_context: Any) -> None:
+    current().end()
+
+
+def _start(context: Any) -> Serving:
+    root = os.environ.get("ORCH_PROJECT")
+    project = load_project(Path(root) if root else find_project(Path.cwd()))
+    server = _server_of(context)
+    host = _keep_to_loopback(server)
+    serving = Serving(project)
+    atexit.register(serving.end)  # Bokeh calls no hook when a signal ends it early
+    serving.start(server, host, context.url)
+    return serving
+
+
+def _server_of(context: Any) -> BaseServer:
+    """The server that runs this application. Bokeh tells its hooks of the application only, so look for it."""
+    for each in gc.get_objects():
+        if issubclass(type(each), BaseServer) and context in each._tornado._applications.values():
+            return each
+    raise RuntimeError("the server that runs this application was not found")
+
+
+def _keep_to_loopback(server: BaseServer) -> str:
+    """The address listened on. Panel listens on every interface unless told otherwise: take that back."""
+    if server.address:
+        return check_host(server.address)
+    server._http.stop()
+    server._http = HTTPServer(server._tornado)
+    server._http.add_sockets(bind_sockets(server.port, HOST))
+    return HOST
