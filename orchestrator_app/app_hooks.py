@@ -8,6 +8,7 @@ server without its edge must not answer.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import logging
 import os
@@ -19,7 +20,7 @@ from bokeh.server.server import BaseServer
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
-from orchestrator_app.errors import OrchError
+from orchestrator_app.errors import NoServerError, OrchError
 from orchestrator_app.serve import Serving, check_host, current
 from orchestrator_app.settings import find_project, load_project
 
@@ -39,7 +40,8 @@ def on_server_loaded(server_context: Any) -> None:
 
 
 def on_server_unloaded(server_context: Any) -> None:
-    current().end()
+    with contextlib.suppress(NoServerError):  # it ends before it has begun when the start failed
+        current().end()
 
 
 def _start(context: Any) -> Serving:
