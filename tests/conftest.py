@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 for name in [name for name in os.environ if name.startswith(("ORCH_", "GIT_"))]:
-    del os.environ[name]
+    if name != "ORCH_REQUIRE_BROWSER":  # for tests/browser
+        del os.environ[name]
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 20.0, what: str = "") -> object:
