@@ -89,6 +89,10 @@ class Serving:
         done = loop.run_in_executor(None, self._stop_orchestrator, leave_agents)
         loop.add_future(done, lambda _: loop.stop())
 
+    def stop_from_any_thread(self, leave_agents: bool = False) -> None:
+        if self._server is not None:
+            self._server.io_loop.add_callback(self.stop_soon, leave_agents)
+
     def end(self) -> None:
         """Stop what still runs and let go of the project. Blocks; a second call does nothing."""
         global _current

@@ -30,7 +30,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     assert ready.wait(60), "the server did not start"
     serving = started[0]
     yield Running(serving, Client(serving.edge.port, (project.state / "token").read_text().strip()))
-    serving.changes._loop.call_soon_threadsafe(serving.stop_soon)
+    serving.stop_from_any_thread()
     thread.join(60)
     assert outcome == [0]
 
