@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import logging
 import os
 import signal
@@ -58,8 +59,9 @@ class Serving:
         `host`: the loopback address it listens on; `page_path`: where its dashboard is."""
         app, port = server._tornado, server.port
         self._server, self._page_path = server, page_path
-        self.edge = Edge(self._token, port)
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        name = f"[{host}]" if ":" in host else host
+        self.edge = Edge(self._token, port, names=[name])
+        self.url = f"http://{name}:{port}"
         orchestrator = Orchestrator(self.project)
         orchestrator.start()
         self.orchestrator = orchestrator
@@ -181,8 +183,11 @@ def serve(
 
 def check_host(host: str) -> str:
     """The host, if nobody on the network can reach it. Raises UsageError."""
-    if host in ("localhost", "::1") or host.startswith("127."):
-        return host
+    try:
+        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+            return host
+    except ValueError:
+        pass  # a name, and names can lead anywhere
     raise UsageError(
         f'host "{host}" would let the network in, and whoever reaches this server can run commands on this machine; '
         "listen on 127.0.0.1, and reach it from elsewhere through an SSH tunnel."
@@ -200,7 +205,6 @@ def _listen(project: Project, host: str, port: int | None) -> BaseServer:
                 port=candidate,
                 address=host,
                 title=f"{project.root.name} · orchestrator",
-                http_server_kwargs={"max_body_size": MAX_BODY},
             )
         except (OSError, OverflowError) as error:
             taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE

@@ -177,7 +177,7 @@ def test_the_default_port_gives_way_to_the_next_free_one(root: Path, start: Call
     assert first.client.api("GET", "/status").json["project"] != second.client.api("GET", "/status").json["project"]
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.org", "::"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "127.example.org", "::"])
 def test_a5_an_address_that_others_could_reach_is_wrong_usage(
     tmp_path: Path, start: Callable[..., Process], host: str
 ) -> None:
