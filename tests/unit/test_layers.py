@@ -104,6 +104,21 @@ def test_the_supervisor_needs_the_standard_library_only() -> None:
             todo += [beside] if beside not in seen else []
 
 
+def test_every_package_that_is_imported_is_declared() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.match(r"[\w-]+", each)[0].replace("-", "_") for each in declared}
+    names = names - {"pyyaml"} | {
+        "yaml",
+        "orchestrator_app",
+        "executors",
+    }  # executors: the supervisor's own name for it
+
+    for file in modules():
+        for line, module in imports_of(file):
+            top = module.split(".")[0]
+            assert top in sys.stdlib_module_names or top in names, f"{file.name}:{line} imports {top}"
+
+
 def test_the_command_line_starts_without_what_only_a_server_needs() -> None:
     program = "import sys, orchestrator_app.cli; print(*sys.modules)"
 
