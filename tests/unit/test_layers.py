@@ -20,8 +20,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("store",),
     ("model",),
     ("gate",),
-    ("executors", "workspace"),
-    ("policy", "agents"),
+    ("executors",),
+    ("workspace", "policy", "agents"),
+    ("requests",),
     ("scheduler",),
     ("orchestrator",),
     ("testing",),
@@ -76,6 +77,13 @@ def test_imports_go_down_only(file: Path) -> None:
             other = other if other in LEVEL else "__init__"
             down = LEVEL[other] < LEVEL[own] or other == own or LEVEL[other] == LEVEL[own] == 0
             assert down or own == "__init__", f"{file.name}:{line} imports {other}, which is not below {own}"
+
+
+def test_the_architecture_page_lists_the_layers_in_their_order() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in page.splitlines() if line.startswith("| `")]
+
+    assert [sorted(row) for row in rows] == [sorted(row) for row in reversed(LAYERS)]
 
 
 def test_only_the_store_imports_duckdb() -> None:
