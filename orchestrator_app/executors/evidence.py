@@ -1,4 +1,7 @@
-"""What a run directory proves about its attempt: its exit, its processes, and whether a keeper answers for it."""
+"""What a run directory proves about its attempt: its exit, its processes, and whether a keeper answers for it.
+
+Agents can write there too: what is not in order counts as not written.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,37 @@ import fcntl
 import json
 import os
 
+EXIT_FIELDS = {"code", "signal", "why", "message", "started_at", "ended_at", "leftovers"}
+ATTEMPT_LINES = (
+    {"timeout": int | float | None, "grace": int | float},
+    {"keeper": int, "starttime": int, "boot_id": str},
+    {"pid": int, "starttime": int, "started_at": int | float},
+)
+
 
 def read_exit(run_dir: str) -> dict | None:
     """How the attempt ended: the fields of `base.Exited` from `code` on; None if no exit was written."""
     try:
         with open(run_dir + "/exit.json", "rb") as file:
-            return json.loads(file.read())
+            record = json.loads(file.read())
     except (OSError, ValueError):
         return None
+    return record if isinstance(record, dict) and record.keys() == EXIT_FIELDS else None
 
 
 def read_attempt(run_dir: str) -> tuple[dict, dict, dict]:
     """Spec, keeper, agent: as far as they have been written."""
-    with open(run_dir + "/attempt.json", "rb") as file:
-        lines = [json.loads(line) for line in file.read().split(b"\n")[:-1]]
-    spec, keeper, agent, *_ = [*lines, {}, {}, {}]
+    found: list[dict] = []
+    try:
+        with open(run_dir + "/attempt.json", "rb") as file:
+            for line, needed in zip(file.read().split(b"\n")[:-1], ATTEMPT_LINES, strict=False):
+                record = json.loads(line)
+                if not isinstance(record, dict) or any(not isinstance(record.get(k), t) for k, t in needed.items()):
+                    break
+                found.append(record)
+    except (OSError, ValueError):
+        pass
+    spec, keeper, agent, *_ = [*found, {}, {}, {}]
     return spec, keeper, agent
 
 
@@ -29,15 +48,17 @@ def claim(run_dir: str) -> tuple[dict, dict, dict] | None:
 
     A keeper locks attempt.json, and starts nothing when the file is there before it.
     """
-    os.makedirs(run_dir, 0o700, exist_ok=True)
-    fd = os.open(run_dir + "/attempt.json", os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return None
+        os.makedirs(run_dir, 0o700, exist_ok=True)
+        fd = os.open(run_dir + "/attempt.json", os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
+    except OSError:  # nothing can be written there, so nothing was or will be started there
+        return {}, {}, {}
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(fd).st_size == 0:
             os.write(fd, b'{"never": "this attempt was given up before it was started"}\n')
         return read_attempt(run_dir)
+    except BlockingIOError:
+        return None
     finally:
         os.close(fd)

@@ -41,11 +41,7 @@ GIVE_UP = 30.0
 LEFTOVER_GRACE = 1.0
 WRITE_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY
 NEVER = float("inf")
-DEFAULT_SIGNALS = tuple(
-    signal.Signals[name]
-    for name in ("SIGPIPE", "SIGXFSZ", "SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGCHLD")
-    if name in signal.Signals.__members__
-)
+DEFAULT_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 class AlreadyTaken(CannotStart):
@@ -173,26 +169,29 @@ class Keeper:
                 raise FileExistsError
             os.write(run.file, run.spec_json + b"\n" + self.identity)
             if run.prompt_json != b'""':
-                prompt = json.loads(run.prompt_json).encode("utf-8", "surrogateescape")
+                prompt = json.loads(run.prompt_json).encode("utf-8", "replace")
                 with open(os.open(run.dir + "/prompt.txt", WRITE_NEW, 0o600), "wb") as file:
                     file.write(prompt)
             return os.open(run.dir + "/output.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
         except (FileExistsError, BlockingIOError):
             raise AlreadyTaken(f"{run.dir} already holds an attempt; it was not started again, move it away") from None
         except OSError as error:
-            raise CannotStart(f"the run directory {run.dir} can't be made: {error.strerror}; repair and retry") from None
+            raise CannotStart(f"the run directory {run.dir} can't be made: {error.strerror}; repair that") from None
 
     def spawn(self, run: Run, log: int) -> None:
         """Start the agent in a process group of its own."""
         spec = run.spec
-        argv = [os.fsencode(word) for word in spec["argv"]]
         environ = self.environ
-        if spec["env"]:
-            environ = {**environ, **{os.fsencode(name): os.fsencode(value) for name, value in spec["env"].items()}}
         try:
+            argv = [os.fsencode(word) for word in spec["argv"]]
+            if spec["env"]:
+                environ = {**environ, **{os.fsencode(name): os.fsencode(value) for name, value in spec["env"].items()}}
             os.chdir(spec["cwd"])
-        except OSError as error:
-            raise CannotStart(f"the working directory {spec['cwd']} can't be entered: {error.strerror}") from None
+        except UnicodeEncodeError as error:
+            raise CannotStart(f"the command or its environment can't be passed to a program: {error}") from None
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise CannotStart(f"the working directory {spec['cwd']} can't be entered: {why}") from None
         program = find_program(argv[0] if argv else b"", environ.get(b"PATH", os.defpath.encode()))
         self.watch(run)
         try:
@@ -292,11 +291,11 @@ class Keeper:
 
     def send_all(self, run: Run, number: int) -> None:
         """To the agent's process group and to every descendant outside of it."""
-        group = 0
-        if run.status is None or not self.subreaper:
-            group = run.pid
+        group = run.pid if run.status is None or not self.subreaper else 0
+        below = processes.descendants(os.getpid())  # before the first of them dies and the others change parents
+        if group:
             processes.send_group(group, number)
-        for process in processes.descendants(os.getpid()):
+        for process in below:
             if process.group != group:
                 processes.send(process, number)
 
@@ -310,7 +309,8 @@ class Keeper:
             if pid == 0:
                 if run.status is not None and run.leftovers is None:
                     run.leftovers = len(processes.descendants(os.getpid()))
-                    self.end(run, "exit", min(run.spec["grace"], LEFTOVER_GRACE))
+                    if run.kill_at == NEVER:
+                        self.end(run, "exit", min(run.spec["grace"], LEFTOVER_GRACE))
                 return False
             if pid == run.pid:
                 run.status = status

@@ -11,31 +11,26 @@ to its end, but it can't be stopped once its supervisor is gone, and an agent wi
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import selectors
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator_app.errors import ExecutorError
-from orchestrator_app.executors import processes, supervisor
+from orchestrator_app.executors import processes
 from orchestrator_app.executors.base import AttemptSpec, Exited, Report, Said, Vanished
 from orchestrator_app.executors.events import EventReader
+from orchestrator_app.executors.evidence import claim, read_attempt, read_exit
+from orchestrator_app.executors.link import Link
 
 Key = tuple[str, int]
 
-REACH_TIMEOUT = 10.0
-BUSY_TIMEOUT = 2.0
 LOOK_PAUSE = 0.25
 RECONNECT_PAUSE = 1.0
-LOG_LIMIT = 1 << 20
 NEVER = float("inf")
 
 
@@ -60,9 +55,7 @@ class LocalExecutor:
 
     def __init__(self, state: Path) -> None:
         self.state = Path(state).absolute()
-        self._sock: socket.socket | None = None
-        self._buffer = b""
-        self._out = b""
+        self._link = Link(self.state)
         self._selector: selectors.BaseSelector | None = None
         self._attempts: dict[Key, _Attempt] = {}
         self._running: set[Key] = set()  # what the supervisor answers for
@@ -106,7 +99,9 @@ class LocalExecutor:
         lines = []
         for spec in specs:
             key = (spec.unit, spec.attempt)
-            if self._sock is None:
+            if key in self._attempts:
+                raise ExecutorError(f"attempt {spec.attempt} of {spec.unit} runs already; stop it first")
+            if self._link.sock is None:
                 now = time.time()
                 message = "the supervisor can't be reached, see supervisor.log in the state directory"
                 self._reports.append(Exited(*key, None, None, "spawn", message, now, now, 0))
@@ -175,121 +170,31 @@ class LocalExecutor:
     # -- the supervisor ------------------------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        """Reach a supervisor and learn what it runs; start one when there is none."""
-        started = time.monotonic()
-        while True:
-            waited = time.monotonic() - started
-            try:
-                sock = _dial(self.state)
-            except (FileNotFoundError, ConnectionError):
-                sock = None
-            except OSError as error:
-                raise ExecutorError(f"the supervisor of {self.state} can't be reached: {error}") from None
-            answer = self._greet(sock) if sock is not None else []
-            if answer and answer[0] == "hello":
-                self._enter(sock, answer)
-                return
-            if sock is not None:
-                sock.close()
-            if answer and waited > BUSY_TIMEOUT:  # a server that was killed a moment ago is still being cleared away
-                raise ExecutorError(f"process {answer[1]} already runs the attempts of {self.state}; stop that server first")
-            if waited > REACH_TIMEOUT:
-                raise ExecutorError(f"the supervisor of {self.state} doesn't answer; see supervisor.log there")
-            if answer or (sock is None and not self._launch()):
-                time.sleep(0.02)
-
-    def _greet(self, sock: socket.socket) -> list[str]:
-        """Say hello; the words of the answer, none if there is no answer."""
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("ORCH_")}
-        try:
-            sock.settimeout(REACH_TIMEOUT)
-            sock.sendall(b"hello\t" + json.dumps(environ).encode() + b"\n")
-            answer = b""
-            while not answer.endswith(b"\n"):
-                data = sock.recv(1 << 16)
-                if not data:
-                    return []
-                answer += data
-        except OSError:
-            return []
-        return answer.decode().rstrip("\n").split("\t")
-
-    def _enter(self, sock: socket.socket, answer: list[str]) -> None:
-        _, protocol, pid, running = answer
-        if int(protocol) != supervisor.PROTOCOL:
-            sock.close()
-            raise ExecutorError(
-                f"the supervisor (process {pid}) is of another version of orchestrator_app; "
-                f"end it with `kill {pid}`: its attempts go on and are taken over"
-            )
-        sock.setblocking(False)
-        self._sock, self._buffer, self._out = sock, b"", b""
-        self._running = {(unit, int(number)) for unit, number in json.loads(running)}
-        self._selector.register(sock, selectors.EVENT_READ)
+        self._running = self._link.connect()
+        self._selector.register(self._link.sock, selectors.EVENT_READ)
         self._reconnect_at = NEVER
 
-    def _launch(self) -> bool:
-        """Start a supervisor; False when another one holds the state directory already."""
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("ORCH_")}
-        path = self.state / "supervisor.log"
-        try:
-            fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-            with open(fd, "ab") as log:
-                if os.fstat(fd).st_size > LOG_LIMIT:
-                    os.ftruncate(fd, 0)
-                command = [sys.executable, "-I", "-S", supervisor.__file__, str(self.state)]
-                started = subprocess.run(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=environ,
-                    start_new_session=True,
-                    timeout=REACH_TIMEOUT,
-                )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise ExecutorError(f"the supervisor of {self.state} can't be started: {error}") from None
-        if started.returncode not in (0, supervisor.LOCKED):
-            raise ExecutorError(f"the supervisor of {self.state} ended at once; see {path}")
-        return started.returncode == 0
-
     def _send(self, data: bytes) -> None:
-        if self._sock is None:
-            return
-        waiting = bool(self._out)
-        self._out += data
-        if not waiting:
-            self._flush()
+        self._link.send(data)
+        self._watch_link()
 
-    def _flush(self) -> None:
-        try:
-            self._out = self._out[self._sock.send(self._out) :]
-        except BlockingIOError:
-            pass
-        except OSError:  # its end shows at the next receive
-            self._out = b""
-        events = selectors.EVENT_READ | selectors.EVENT_WRITE if self._out else selectors.EVENT_READ
-        if self._selector.get_key(self._sock).events != events:
-            self._selector.modify(self._sock, events)
+    def _watch_link(self) -> None:
+        """Also wait until it takes more, when something is left to send."""
+        events = selectors.EVENT_READ | selectors.EVENT_WRITE if self._link.out else selectors.EVENT_READ
+        if self._link.sock is not None and self._selector.get_key(self._link.sock).events != events:
+            self._selector.modify(self._link.sock, events)
 
     def _hang_up(self) -> None:
-        if self._sock is not None:
-            self._selector.unregister(self._sock)
-            self._sock.close()
-            self._sock = None
+        if self._link.sock is not None:
+            self._selector.unregister(self._link.sock)
+            self._link.close()
 
     def _receive(self) -> None:
-        try:
-            data = self._sock.recv(1 << 18)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
+        lines = self._link.receive()
+        if lines is None:
             self._hang_up()
             self._reconnect()
             return
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
             word, unit, number, *rest = line.split(b"\t")
             key = (unit.decode(), int(number))
@@ -305,6 +210,7 @@ class LocalExecutor:
                     continue
             elif word == b"lost":
                 self._settle(attempt)
+                continue
             self._unread.add(key)
 
     def _reconnect(self) -> None:
@@ -327,9 +233,10 @@ class LocalExecutor:
             due = min([due, *(min(a.look_at, a.stop_at, a.kill_at) for a in self._attempts.values())])
         woken = False
         for key, events in self._selector.select(None if due == NEVER else max(0.0, due - time.monotonic())):
-            if key.fileobj is self._sock:
+            if key.fileobj is self._link.sock:
                 if events & selectors.EVENT_WRITE:
-                    self._flush()
+                    self._link.flush()
+                    self._watch_link()
                 if events & selectors.EVENT_READ:
                     self._receive()
             elif key.fileobj == self._wake_in:
@@ -391,7 +298,8 @@ class LocalExecutor:
         if record is not None:
             attempt.end = Exited(*attempt.key, **record)
         elif attempt.stopped:
-            attempt.end = Vanished(*attempt.key, f"{attempt.stopped}; its keeper had died, so how it ended is not known")
+            reason = f"{attempt.stopped}; its keeper had died, so how it ended is not known"
+            attempt.end = Vanished(*attempt.key, reason)
         elif found and found[2]:
             attempt.end = Vanished(*attempt.key, "its process and its keeper are gone and left no exit behind")
         else:
@@ -469,25 +377,6 @@ def _start_line(spec: AttemptSpec) -> bytes:
     }
     fields = ("start", spec.unit, str(spec.attempt), json.dumps(record), json.dumps(spec.prompt))
     return ("\t".join(fields) + "\n").encode()
-
-
-def _dial(state: Path) -> socket.socket:
-    """A connection to the socket in this directory, however long its path is."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    directory = os.open(state, os.O_RDONLY)
-    try:
-        name = str(state / supervisor.SOCKET)
-        if len(os.fsencode(name)) > 100:
-            name = f"/proc/self/fd/{directory}/{supervisor.SOCKET}"
-        sock.connect(name)
-        if supervisor.peer(sock)[1] != os.getuid():
-            raise PermissionError("its socket belongs to another user")
-    except BaseException:
-        sock.close()
-        raise
-    finally:
-        os.close(directory)
-    return sock
 
 
 def _pipe() -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Which program a command means, and one clear line for each way in which it can't be started. Standard library only."""
+"""Which program a command means, and a clear line for each way it can't be started. Standard library only."""
 
 from __future__ import annotations
 
