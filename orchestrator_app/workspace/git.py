@@ -1,0 +1,401 @@
+"""One way to run git: no shell, no hook, no network, no program that a repository's configuration names.
+
+Agents can write to the repository they work in, configuration included, so nothing there is trusted: fsmonitor, hooks,
+pagers, editors, signing, external diffs and text converters are off, and clean/smudge filters and merge drivers count
+only as the user's own (global) configuration has them; git-lfs's well-known command lines are let through. git is told
+where its directories are instead of reading the work tree's `.git` file.
+
+Not covered: filters configured inside a submodule (the calls made here don't look into submodules, but for
+`Worktrees.remove`); an agent that rewrites the configuration between our check and git's start; an agent that edits
+the user's global configuration or the programs on PATH. Agents run as the user: this keeps accidents and lazy traps
+out, it does not contain them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator_app.errors import GitError, WorkspaceError
+
+OUTPUT_LIMIT = 256 * 1024 * 1024  # bytes of stdout; a list of a few million files
+ERROR_LIMIT = 1024 * 1024  # bytes of stderr that are kept
+LOCK_PATIENCE = 3.0  # seconds to wait for a lock file that another git holds
+TERM_PATIENCE = 2.0  # seconds between TERM and KILL; git removes its lock files at TERM
+
+_SETTINGS = (
+    "core.fsmonitor=false",
+    "core.hooksPath=/dev/null",
+    "core.pager=cat",
+    "core.quotePath=false",
+    "protocol.ext.allow=never",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "commit.gpgsign=false",
+    "log.showSignature=false",
+    "merge.autoStash=false",
+    "submodule.recurse=false",
+    "diff.submodule=short",
+    "diff.noprefix=false",
+    "diff.mnemonicPrefix=false",
+    "color.ui=false",
+    "i18n.commitEncoding=UTF-8",
+    "i18n.logOutputEncoding=UTF-8",
+)
+_PREFIX = ["git", "--no-pager", "--literal-pathspecs", *(part for one in _SETTINGS for part in ("-c", one))]
+_ENVIRONMENT = {
+    "LC_ALL": "C",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_EDITOR": "false",
+    "GIT_ALLOW_PROTOCOL": "",  # no transport at all: a planted promisor remote would otherwise run a command
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1",  # what we merge is what the commit's name says
+}
+_SHOWS_DIFFS = frozenset({"diff", "diff-tree", "diff-index", "diff-files", "log", "show"})
+_PLAIN_DIFF = ("--no-ext-diff", "--no-textconv", "--ignore-submodules=dirty")
+_LOCKED = re.compile(r"(?:Unable to create|could not lock config file) '?(.+?\.lock|[^':]+)'?: File exists")
+_SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
+_SCANNED = r"^(filter\..*\.(clean|smudge|process|required)|merge\..*\.driver|user\.(name|email)|include(if)?\..*)$"
+_LFS = frozenset({"git-lfs clean -- %f", "git-lfs smudge -- %f", "git-lfs smudge --skip -- %f"}) | frozenset(
+    {"git-lfs filter-process", "git-lfs filter-process --skip"}
+)
+_OWN_MERGE = "git merge-file -q --marker-size=%L %A %O %B"  # what git does without a driver
+_FALLBACK_NAME, _FALLBACK_EMAIL = "orchestrator", "orchestrator@localhost"
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a git command said. Text is UTF-8; other bytes are surrogate-escaped, `printable` makes them showable."""
+
+    code: int
+    out: str
+    err: str
+    cut: bool = False  # `out` ends early, at the limit that was asked for
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a checkout keeps its things. `common_dir` is shared by all worktrees of a repository."""
+
+    git_dir: Path
+    common_dir: Path
+    work_tree: Path
+
+
+def place_of(work_tree: Path) -> Place | None:
+    """The place of the checkout whose top level is `work_tree`, by its `.git`; None if it has none. Starts no process."""
+    dot_git = work_tree / ".git"
+    try:
+        if dot_git.is_dir():
+            git_dir = dot_git
+        else:
+            word, _, target = dot_git.read_text(errors="surrogateescape").strip().partition(" ")
+            if word != "gitdir:":
+                return None
+            git_dir = Path(os.path.realpath(work_tree / target))
+    except OSError:
+        return None
+    try:
+        common = (git_dir / "commondir").read_text(errors="surrogateescape").strip()
+    except OSError:
+        return Place(git_dir, git_dir, work_tree)
+    return Place(git_dir, Path(os.path.realpath(git_dir / common)), work_tree)
+
+
+def printable(text: str) -> str:
+    """`text` with what was not UTF-8 replaced, so that it can be stored and shown."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def is_sha(text: str) -> bool:
+    return _SHA.fullmatch(text) is not None
+
+
+def read_ref(place: Place, ref: str) -> str | None:
+    """The commit that the full ref name points at, or None. No process is started when the ref is a loose file."""
+    if not ref.startswith("refs/") or ".." in ref:
+        raise WorkspaceError(f"{ref!r} is no ref name; use the name of a branch")
+    try:
+        value = (place.common_dir / ref).read_text().strip()
+    except (OSError, ValueError):
+        value = ""
+    if is_sha(value):
+        return value
+    if value.startswith("ref:"):
+        raise WorkspaceError(
+            f"{ref} is a symbolic ref to {value[4:].strip()}, so a commit would move that; "
+            f"delete it with `git symbolic-ref -d {ref}`"
+        )
+    done = run_git(["show-ref", "--verify", "--hash", "--", ref], place, ok=(0, 1, 128))
+    if done.code == 0:
+        return done.out.strip()
+    if "not a valid ref" in done.err:
+        return None
+    raise GitError(_complaint(["show-ref", ref], place.work_tree, done))
+
+
+def run_git(
+    args: Sequence[str],
+    cwd: Path | Place,
+    *,
+    input: bytes | None = None,
+    timeout: float = 60,
+    ok: Container[int] = (0,),
+    limit: int | None = None,
+    lock_patience: float = LOCK_PATIENCE,
+) -> Completed:
+    """Run `git ARGS` in `cwd` (the top level of a checkout, or a Place) and return what it said.
+
+    `timeout` is in seconds; at its end git gets TERM, then KILL. With `limit`, output is cut there (bytes); without
+    it, more than OUTPUT_LIMIT is an error. When another git holds a lock file, git is tried again for
+    `lock_patience` seconds. Raises GitError when git is missing, takes too long or ends with a code not in `ok`.
+    """
+    place = cwd if isinstance(cwd, Place) else place_of(cwd)
+    work_tree = place.work_tree if place else Path(str(cwd))
+    plain = _PLAIN_DIFF if args[0] in _SHOWS_DIFFS else ()
+    argv = [*_PREFIX, args[0], *plain, *args[1:]]
+    env = _environment(place)
+    deadline = time.monotonic() + timeout
+    patience = time.monotonic() + lock_patience
+    pause = 0.01
+    while True:
+        done = _run_once(argv, work_tree, env, input, deadline, timeout, limit)
+        if done.code == 0 or not locked_by(done.err):
+            break
+        if time.monotonic() + pause > min(patience, deadline):
+            break
+        time.sleep(pause)
+        pause = min(pause * 2, 0.2)
+    if done.code in ok or done.cut:
+        return done
+    raise GitError(_complaint(args, work_tree, done))
+
+
+def locked_by(err: str) -> str | None:
+    """The lock file that made git give up, from its error output; None if it gave up for another reason."""
+    found = _LOCKED.search(err)
+    return found[1] if found else None
+
+
+def _complaint(args: Sequence[str], where: Path, done: Completed) -> str:
+    lock = locked_by(done.err)
+    if lock:
+        return f"{printable(lock)} is held by another git; let it finish, or delete that file if no git runs there"
+    lines = [line.strip() for line in printable(done.err or done.out).splitlines() if line.strip()]
+    loud = [line for line in lines if line.startswith(("fatal:", "error:"))]
+    last = (loud or lines or [f"exit code {done.code}"])[-1]
+    if "transport" in last and "not allowed" in last:
+        last += " (objects are missing here; fetch them first, git is not let onto the network by the orchestrator)"
+    return f"git {printable(args[0])} failed in {printable(str(where))}: {last[:500]}"
+
+
+def _environment(place: Place | None) -> dict[str, str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    env.update(_ENVIRONMENT)
+    if place is None:
+        return env
+    env["GIT_DIR"] = str(place.git_dir)
+    env["GIT_WORK_TREE"] = str(place.work_tree)
+    if place.common_dir != place.git_dir:
+        env["GIT_COMMON_DIR"] = str(place.common_dir)
+    env.update(_overrides(place, env))
+    return env
+
+
+_known: dict[Path, tuple[tuple, dict[str, str]]] = {}
+
+
+def _overrides(place: Place, env: dict[str, str]) -> dict[str, str]:
+    """Variables that undo the programs a repository's own configuration names, and that give an identity if none is set.
+
+    One more git process, but only when a configuration file has changed since the last look.
+    """
+    signature = _signature(place)
+    known = _known.get(place.git_dir)
+    if known and known[0] == signature:
+        return known[1]
+    argv = ["git", "config", "--show-scope", "-z", "--get-regexp", _SCANNED]
+    done = _run_once(argv, place.work_tree, env, None, time.monotonic() + 20, 20, None)
+    if done.code not in (0, 1):
+        raise GitError(_complaint(["config"], place.work_tree, done))
+    fields = done.out.split("\0")[:-1]
+    trusted: dict[str, str] = {}
+    planted: dict[str, str] = {}
+    includes = False
+    for scope, entry in zip(fields[::2], fields[1::2], strict=True):
+        key, _, value = entry.partition("\n")
+        local = scope in ("local", "worktree")
+        if key.startswith("include"):
+            includes = includes or local
+        elif local and not key.startswith("user."):
+            planted[key] = value
+        else:
+            trusted[key] = value
+    found = _as_variables(planted, trusted)
+    if "user.name" not in trusted or "user.email" not in trusted:
+        for who in ("AUTHOR", "COMMITTER"):
+            found[f"GIT_{who}_NAME"] = trusted.get("user.name", _FALLBACK_NAME)
+            found[f"GIT_{who}_EMAIL"] = trusted.get("user.email", _FALLBACK_EMAIL)
+    if includes:
+        _known.pop(place.git_dir, None)  # the included file may change without a sign in these
+    else:
+        _known[place.git_dir] = (signature, found)
+    return found
+
+
+def _as_variables(planted: dict[str, str], trusted: dict[str, str]) -> dict[str, str]:
+    entries = []
+    for key, value in planted.items():
+        if value in _LFS:
+            continue
+        if key.endswith(".driver"):
+            neutral = _OWN_MERGE
+        elif key.endswith(".required"):
+            # a filter that may not run must not fail what it guards; git-lfs's own setting stays
+            neutral = value if planted.get(key.removesuffix("required") + "clean") in _LFS else "false"
+        else:
+            neutral = ""
+        entries.append((key, trusted.get(key, neutral)))
+    if not entries:
+        return {}
+    found = {"GIT_CONFIG_COUNT": str(len(entries))}
+    for number, (key, value) in enumerate(entries):
+        found[f"GIT_CONFIG_KEY_{number}"] = key
+        found[f"GIT_CONFIG_VALUE_{number}"] = value
+    return found
+
+
+def _signature(place: Place) -> tuple:
+    home = os.environ.get("HOME", "")
+    xdg = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    signature = []
+    for file in (
+        place.common_dir / "config",
+        place.git_dir / "config.worktree",
+        os.path.join(home, ".gitconfig"),
+        os.path.join(xdg, "git", "config"),
+    ):
+        try:
+            found = os.stat(file)
+            signature.append((str(file), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+        except OSError:
+            signature.append((str(file), None))
+    return tuple(signature)
+
+
+def _run_once(
+    argv: list[str],
+    cwd: Path,
+    env: dict[str, str],
+    input: bytes | None,
+    deadline: float,
+    timeout: float,
+    limit: int | None,
+) -> Completed:
+    try:
+        process = subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,  # so that what git starts is stopped with it
+        )
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not cwd.is_dir():
+            raise GitError(f"{printable(str(cwd))} is not a directory, so git can't run there") from error
+        raise GitError("git is not installed or not on PATH; install git 2.38 or newer") from error
+    except OSError as error:
+        raise GitError(f"git can't be started: {error.strerror}") from error
+    try:
+        out, err, why = _converse(process, input, deadline, limit or OUTPUT_LIMIT)
+    except BaseException:
+        _stop(process)
+        raise
+    finally:
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                stream.close()
+    command = argv[len(_PREFIX)] if len(argv) > len(_PREFIX) else argv[1]
+    if why == "late":
+        raise GitError(f"git {command} in {printable(str(cwd))} took more than {timeout:g} s and was stopped")
+    if why == "long" and limit is None:
+        raise GitError(f"git {command} in {printable(str(cwd))} wrote more than {OUTPUT_LIMIT} bytes and was stopped")
+    return Completed(
+        process.returncode,
+        out.decode("utf-8", "surrogateescape"),
+        err.decode("utf-8", "surrogateescape"),
+        cut=why == "long",
+    )
+
+
+def _converse(
+    process: subprocess.Popen, input: bytes | None, deadline: float, limit: int
+) -> tuple[bytearray, bytearray, str]:
+    """Feed and read git until it has ended, or is too late or too long; in those cases it is stopped."""
+    out, err = bytearray(), bytearray()
+    rest = memoryview(input or b"")
+    why = ""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ, out)
+        selector.register(process.stderr, selectors.EVENT_READ, err)
+        if process.stdin:
+            selector.register(process.stdin, selectors.EVENT_WRITE)
+        while selector.get_map() and not why:
+            ready = selector.select(max(0.0, min(0.5, deadline - time.monotonic())))
+            for key, _ in ready:
+                if key.fileobj is process.stdin:
+                    try:
+                        rest = rest[os.write(key.fd, rest[:4096]) :] if rest else rest
+                    except BrokenPipeError:
+                        rest = rest[:0]
+                    if not rest:
+                        selector.unregister(process.stdin)
+                        process.stdin.close()
+                    continue
+                block = os.read(key.fd, 65536)
+                if not block:
+                    selector.unregister(key.fileobj)
+                elif key.data is err:
+                    err += block[: max(0, ERROR_LIMIT - len(err))]
+                else:
+                    out += block
+            if len(out) > limit:
+                del out[limit:]
+                why = "long"
+            elif time.monotonic() > deadline:
+                why = "late"
+            elif not ready and process.poll() is not None:
+                break  # git has ended; something it left behind holds the pipe open
+    if not why:
+        try:
+            process.wait(max(0.05, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            why = "late"
+    if why:
+        _stop(process)
+    return out, err, why
+
+
+def _stop(process: subprocess.Popen) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            pass
+        try:
+            process.wait(TERM_PATIENCE)
+            return
+        except subprocess.TimeoutExpired:
+            continue

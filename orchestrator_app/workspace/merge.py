@@ -1,0 +1,260 @@
+"""Merging a unit: the result is built from objects alone, verified in a scratch worktree, and only then becomes the base.
+
+Nobody's checkout is touched before `advance`, which compares and swaps the branch; a process killed at any point leaves
+the base branch at the old commit or at the new one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator_app.errors import GitError, WorkspaceError
+from orchestrator_app.workspace.git import Completed, Place, is_sha, locked_by, place_of, printable, read_ref, run_git
+from orchestrator_app.workspace.worktrees import (
+    CHECKOUT_TIMEOUT,
+    base_ref,
+    delete_worktree,
+    half_made,
+    linked_place,
+    open_place,
+    repository_lock,
+    sweep_deleted,
+    unit_ref,
+)
+
+CONFLICT_TEXT_LIMIT = 20_000  # bytes of conflicted text that an agent or an operator is shown
+OPERATOR_LOCK_PATIENCE = 1.0  # seconds; the operator's git may hold its index for long (an open editor)
+
+_OPEN_BUSINESS = {
+    "MERGE_HEAD": "a merge",
+    "CHERRY_PICK_HEAD": "a cherry-pick",
+    "REVERT_HEAD": "a revert",
+    "rebase-merge": "a rebase",
+    "rebase-apply": "a rebase",
+}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A merge commit `new` on top of the base's tip `old`; no branch points at it yet."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """The files that don't merge, and git's words about them, followed by the conflicted text."""
+
+    files: list[str]
+    text: str
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """The base holds all of the unit's commits already."""
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """The base branch is at the new commit, and so is a checkout of it."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The base branch is at `tip`, not where the merge was built: build it again."""
+
+    tip: str
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """The checkout of the base branch can't be updated without a person; `why` says what to do. Nothing has changed."""
+
+    files: list[str]
+    why: str
+
+
+def build(root: Path, unit: str, base: str) -> Built | Conflict | Nothing:
+    """Merge the unit's branch into `base` in memory: one merge commit, no checkout, no branch moved."""
+    place = open_place(root)
+    old, work = _tip(place, base_ref(base)), _tip(place, unit_ref(unit))
+    if run_git(["merge-base", "--is-ancestor", work, old], place, ok=(0, 1)).code == 0:
+        return Nothing()
+    merged = run_git(
+        ["merge-tree", "--write-tree", "-z", "--name-only", "--messages", old, work],
+        place,
+        timeout=CHECKOUT_TIMEOUT,
+        ok=(0, 1),
+    )
+    tree, *rest = merged.out.split("\0")
+    if not is_sha(tree):
+        raise GitError(f"orch/{unit} can't be merged into {base}: {printable(merged.err or merged.out).strip()[-300:]}")
+    if merged.code:
+        return _conflict(place, old, tree, rest)
+    message = f"Merge unit {unit}\n\nBranch orch/{unit} at {work[:12]} into {base}.\n"
+    done = run_git(["commit-tree", tree, "-p", old, "-p", work, "-F", "-"], place, input=message.encode())
+    return Built(old, done.out.strip())
+
+
+def scratch(root: Path, state: Path, unit: str, sha: str) -> Path:
+    """A worktree, on no branch, that holds commit `sha`, to verify it in. Called again for the same commit, it is left as is."""
+    place = open_place(root)
+    path = _scratch_path(state, unit)
+    if not is_sha(sha):
+        raise WorkspaceError(f"{sha!r} is not a commit's name, so {unit} can't be verified; build the merge again")
+    with repository_lock(place):
+        existing = linked_place(place, path)
+        if existing and path.is_dir() and not half_made(existing) and _detached_at(existing, sha):
+            return path
+        _drop(place, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        run_git(["worktree", "add", "--quiet", "--detach", "--", str(path), sha], place, timeout=CHECKOUT_TIMEOUT)
+    return path
+
+
+def drop_scratch(root: Path, state: Path, unit: str) -> None:
+    """Remove the unit's scratch worktree, if there is one, with all that was made in it."""
+    place = open_place(root)
+    with repository_lock(place):
+        _drop(place, _scratch_path(state, unit))
+
+
+def advance(root: Path, base: str, old: str, new: str) -> Advanced | Moved | Blocked:
+    """Move branch `base` from `old` to `new` (which must descend from it), and a checkout of it along, or change nothing.
+
+    Uncommitted and untracked files in that checkout, ignored ones included, are never overwritten. Done twice, it is
+    Advanced again.
+    """
+    place = open_place(root)
+    ref = base_ref(base)
+    with repository_lock(place):
+        tip = _tip(place, ref)
+        if tip == new:
+            return Advanced()
+        if tip != old:
+            return Moved(tip)
+        checkouts, rebasing = _checkouts(place, ref)
+        if rebasing:
+            return Blocked([], f"a rebase of {base} is in progress in {rebasing[0]}; finish or abort it there")
+        if len(checkouts) > 1:
+            both = " and ".join(str(one.work_tree) for one in checkouts[:2])
+            return Blocked([], f"{base} is checked out in {both}; check out another branch in one of them")
+        if not checkouts:
+            return _swap(place, ref, old, new)
+        return _update_checkout(place, checkouts[0], base, old, new)
+
+
+def _swap(place: Place, ref: str, old: str, new: str) -> Advanced | Moved:
+    if run_git(["merge-base", "--is-ancestor", old, new], place, ok=(0, 1)).code:
+        raise WorkspaceError(f"{new[:12]} does not descend from {old[:12]}, so {ref} stays; build the merge again")
+    done = run_git(["update-ref", "-m", "orch: merge", ref, new, old], place, ok=(0, 128))
+    return _outcome(place, ref, old, new, done)
+
+
+def _update_checkout(place: Place, checkout: Place, base: str, old: str, new: str) -> Advanced | Moved | Blocked:
+    for name, business in _OPEN_BUSINESS.items():
+        if (checkout.git_dir / name).exists():
+            return Blocked([], f"{business} is in progress in {checkout.work_tree}; finish or abort it there")
+    # every option that a configured branch.*.mergeOptions could have set is set back
+    done = run_git(
+        ["merge", "--ff-only", "--no-overwrite-ignore", "--no-squash", "--commit", "--no-autostash", "--no-verify"]
+        + ["--no-verify-signatures", "--no-stat", "--quiet", new],
+        checkout,
+        timeout=CHECKOUT_TIMEOUT,
+        ok=range(256),
+        lock_patience=OPERATOR_LOCK_PATIENCE,
+    )
+    tip = _tip(place, base_ref(base))
+    if done.code == 0 or tip != old:
+        return _outcome(place, base_ref(base), old, new, done)
+    lock = locked_by(done.err)
+    if lock:
+        return Blocked(
+            [], f"another git holds {printable(lock)}; let it finish, or delete that file if no git runs there"
+        )
+    files = [printable(line[1:]) for line in done.err.splitlines() if line.startswith("\t")]
+    if files:
+        return Blocked(
+            files, f"the merge would overwrite these in {checkout.work_tree}; commit, stash or move them there"
+        )
+    said = [line for line in printable(done.err).splitlines() if line.startswith(("fatal:", "error:"))]
+    return Blocked(
+        [], f"{checkout.work_tree} can't be updated ({(said or ['git gave no reason'])[0][:300]}); mend that there"
+    )
+
+
+def _outcome(place: Place, ref: str, old: str, new: str, done: Completed) -> Advanced | Moved:
+    """What has become of the branch, by looking at it, whatever git said."""
+    tip = _tip(place, ref)
+    if tip == new:
+        return Advanced()
+    if tip != old:
+        return Moved(tip)
+    raise GitError(
+        f"{ref} could not be moved to {new[:12]}: {printable(done.err).strip()[-300:] or 'git gave no reason'}"
+    )
+
+
+def _checkouts(place: Place, ref: str) -> tuple[list[Place], list[Path]]:
+    """Where the branch is checked out, and where it is being rebased (HEAD is detached then)."""
+    listed = run_git(["worktree", "list", "--porcelain", "-z"], place).out
+    checkouts, rebasing = [], []
+    for record in listed.split("\0\0"):
+        lines = record.split("\0")
+        path = Path(lines[0].removeprefix("worktree "))
+        one = place_of(path) if lines[0].startswith("worktree ") and "bare" not in lines else None
+        one = linked_place(place, path) or one  # an agent can write a worktree's `.git`; the repository's record counts
+        if one is None or not path.is_dir():
+            continue
+        if f"branch {ref}" in lines:
+            checkouts.append(one)
+        elif any(_reads(one.git_dir / name / "head-name", ref) for name in ("rebase-merge", "rebase-apply")):
+            rebasing.append(path)
+    return checkouts, rebasing
+
+
+def _reads(file: Path, text: str) -> bool:
+    try:
+        return file.read_text(errors="replace").strip() == text
+    except OSError:
+        return False
+
+
+def _conflict(place: Place, old: str, tree: str, rest: list[str]) -> Conflict:
+    split = rest.index("") if "" in rest else len(rest)
+    files = list(dict.fromkeys(rest[:split]))
+    messages, at = [], split + 1
+    while at < len(rest) and rest[at].isdigit():  # a message is: number of paths, the paths, kind, text
+        at += int(rest[at]) + 1
+        if len(rest) > at + 1 and rest[at].startswith("CONFLICT"):
+            messages.append(printable(rest[at + 1]).strip())
+        at += 2
+    shown = run_git(["diff", old, tree, "--", *files[:100]], place, limit=CONFLICT_TEXT_LIMIT)
+    text = "\n".join(messages) + "\n\n" + printable(shown.out) + ("\n[cut]\n" if shown.cut else "")
+    return Conflict([printable(file) for file in files], text)
+
+
+def _tip(place: Place, ref: str) -> str:
+    sha = read_ref(place, ref)
+    if sha is None:
+        raise WorkspaceError(
+            f"the branch {ref.removeprefix('refs/heads/')} is gone; see `git reflog` for its last commit"
+        )
+    return sha
+
+
+def _scratch_path(state: Path, unit: str) -> Path:
+    return state / "scratch" / unit_ref(unit).removeprefix("refs/heads/orch/")
+
+
+def _detached_at(worktree: Place, sha: str) -> bool:
+    return _reads(worktree.git_dir / "HEAD", sha)
+
+
+def _drop(place: Place, path: Path) -> None:
+    sweep_deleted(path.parent)
+    worktree = linked_place(place, path)
+    if worktree or path.exists():
+        delete_worktree(place, worktree or Place(path, place.common_dir, path))
