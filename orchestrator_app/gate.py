@@ -43,6 +43,7 @@ class Draft:
         self._items: dict[int, AttentionChange] = {}
         self._dependents: dict[str, set[str]] = {}
         self._verdicts: dict[frozenset[str], Verdict] = {}
+        self._paused: bool | None = None
 
     # -- reading through
 
@@ -67,6 +68,12 @@ class Draft:
         above = self._parent.dependents(name) if self._parent else self.board.dependents(name)
         candidates = {*above, *self._dependents.get(name, ())}
         return {one for one in candidates if name in self.unit(one).after}
+
+    @property
+    def dispatch_paused(self) -> bool:
+        if self._paused is not None:
+            return self._paused
+        return self._parent.dispatch_paused if self._parent else self.board.dispatch_paused
 
     def waits_for(self, unit: Unit) -> list[str]:
         return [blocker for blocker in unit.after if self.unit(blocker).status is not Status.DONE]
@@ -111,6 +118,8 @@ class Draft:
         self._units.update(draft._units)
         self._items.update(draft._items)
         self._verdicts.update(draft._verdicts)
+        if draft._paused is not None:
+            self._paused = draft._paused
         for blocker, names in draft._dependents.items():
             self._dependents.setdefault(blocker, set()).update(names)
 
@@ -282,6 +291,12 @@ class Draft:
         self.records.append(row)
         if unit is not None:
             fold_event(unit, row)
+
+    def pause_dispatch(self, paused: bool, *, actor: str, cause: str) -> None:
+        """Hold, or let go on, the starting of attempts."""
+        message = "dispatch was paused" if paused else "dispatch was resumed"
+        self.event(None, "dispatch", actor=actor, cause=cause, message=message, data={"paused": paused})
+        self._paused = paused
 
     def rule(self, unit: str, other: str, verdict: str, *, reason: str, actor: str, cause: str) -> None:
         """Remember a verdict on a pair of units."""

@@ -26,7 +26,7 @@ TABLE: tuple[Route, ...] = (
 )
 """Every route of the API."""
 
-ROUTES = [*tornado_rules(TABLE), (PREFIX + "(/.*)?", UnknownPath, {"routes": {}})]
+ROUTES = [*tornado_rules(TABLE), (PREFIX + "/.*", UnknownPath, {"routes": {}})]
 """The same as Tornado wants it."""
 
 

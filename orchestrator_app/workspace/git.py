@@ -15,20 +15,15 @@ from __future__ import annotations
 
 import os
 import re
-import selectors
-import signal
-import subprocess
 import time
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator_app.errors import GitError, WorkspaceError
+from orchestrator_app.workspace.places import Place, is_sha, place_of, printable
+from orchestrator_app.workspace.process import Completed, run_process
 
-OUTPUT_LIMIT = 256 * 1024 * 1024  # bytes of stdout; a list of a few million files
-ERROR_LIMIT = 1024 * 1024  # bytes of stderr that are kept
 LOCK_PATIENCE = 3.0  # seconds to wait for a lock file that another git holds
-TERM_PATIENCE = 2.0  # seconds between TERM and KILL; git removes its lock files at TERM
 
 _SETTINGS = (
     "core.fsmonitor=false",
@@ -63,7 +58,6 @@ _ENVIRONMENT = {
 _SHOWS_DIFFS = frozenset({"diff", "diff-tree", "diff-index", "diff-files", "log", "show"})
 _PLAIN_DIFF = ("--no-ext-diff", "--no-textconv", "--ignore-submodules=dirty")
 _LOCKED = re.compile(r"(?:Unable to create|could not lock config file) '?(.+?\.lock|[^':]+)'?: File exists")
-_SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 _SCANNED = r"^(filter\..*\.(clean|smudge|process|required)|merge\..*\.driver|user\.(name|email)|include(if)?\..*)$"
 _LFS = frozenset({"git-lfs clean -- %f", "git-lfs smudge -- %f", "git-lfs smudge --skip -- %f"}) | frozenset(
@@ -71,54 +65,6 @@ _LFS = frozenset({"git-lfs clean -- %f", "git-lfs smudge -- %f", "git-lfs smudge
 )
 _OWN_MERGE = "git merge-file -q --marker-size=%L %A %O %B"  # what git does without a driver
 _FALLBACK_NAME, _FALLBACK_EMAIL = "orchestrator", "orchestrator@localhost"
-
-
-@dataclass(frozen=True)
-class Completed:
-    """What a git command said. Text is UTF-8; other bytes are surrogate-escaped, `printable` makes them showable."""
-
-    code: int
-    out: str
-    err: str
-    cut: bool = False  # `out` ends early, at the limit that was asked for
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a checkout keeps its things. `common_dir` is shared by all worktrees of a repository."""
-
-    git_dir: Path
-    common_dir: Path
-    work_tree: Path
-
-
-def place_of(work_tree: Path) -> Place | None:
-    """The place of the checkout whose top level is `work_tree`, by its `.git`; None if it has none. Starts no process."""
-    dot_git = work_tree / ".git"
-    try:
-        if dot_git.is_dir():
-            git_dir = dot_git
-        else:
-            word, _, target = dot_git.read_text(errors="surrogateescape").strip().partition(" ")
-            if word != "gitdir:":
-                return None
-            git_dir = Path(os.path.realpath(work_tree / target))
-    except OSError:
-        return None
-    try:
-        common = (git_dir / "commondir").read_text(errors="surrogateescape").strip()
-    except OSError:
-        return Place(git_dir, git_dir, work_tree)
-    return Place(git_dir, Path(os.path.realpath(git_dir / common)), work_tree)
-
-
-def printable(text: str) -> str:
-    """`text` with what was not UTF-8 replaced, so that it can be stored and shown."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def is_sha(text: str) -> bool:
-    return _SHA.fullmatch(text) is not None
 
 
 def read_ref(place: Place, ref: str) -> str | None:
@@ -157,7 +103,7 @@ def run_git(
     """Run `git ARGS` in `cwd` (the top level of a checkout, or a Place) and return what it said.
 
     `timeout` is in seconds; at its end git gets TERM, then KILL. With `limit`, output is cut there (bytes); without
-    it, more than OUTPUT_LIMIT is an error. When another git holds a lock file, git is tried again for
+    it, more than 256 MiB is an error. When another git holds a lock file, git is tried again for
     `lock_patience` seconds. Raises GitError when git is missing, takes too long or ends with a code not in `ok`.
     """
     place = cwd if isinstance(cwd, Place) else place_of(cwd)
@@ -169,7 +115,7 @@ def run_git(
     patience = time.monotonic() + lock_patience
     pause = 0.01
     while True:
-        done = _run_once(argv, work_tree, env, input, deadline, timeout, limit)
+        done = run_process(argv, work_tree, env, input, deadline, timeout, limit)
         if done.code == 0 or not locked_by(done.err):
             break
         if time.monotonic() + pause > min(patience, deadline):
@@ -225,7 +171,7 @@ def _overrides(place: Place, env: dict[str, str]) -> dict[str, str]:
     if known and known[0] == signature:
         return known[1]
     argv = ["git", "config", "--show-scope", "-z", "--get-regexp", _SCANNED]
-    done = _run_once(argv, place.work_tree, env, None, time.monotonic() + 20, 20, None)
+    done = run_process(argv, place.work_tree, env, None, time.monotonic() + 20, 20, None)
     if done.code not in (0, 1):
         raise GitError(_complaint(["config"], place.work_tree, done))
     fields = done.out.split("\0")[:-1]
@@ -291,111 +237,3 @@ def _signature(place: Place) -> tuple:
         except OSError:
             signature.append((str(file), None))
     return tuple(signature)
-
-
-def _run_once(
-    argv: list[str],
-    cwd: Path,
-    env: dict[str, str],
-    input: bytes | None,
-    deadline: float,
-    timeout: float,
-    limit: int | None,
-) -> Completed:
-    try:
-        process = subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            process_group=0,  # so that what git starts is stopped with it
-        )
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if not cwd.is_dir():
-            raise GitError(f"{printable(str(cwd))} is not a directory, so git can't run there") from error
-        raise GitError("git is not installed or not on PATH; install git 2.38 or newer") from error
-    except OSError as error:
-        raise GitError(f"git can't be started: {error.strerror}") from error
-    try:
-        out, err, why = _converse(process, input, deadline, limit or OUTPUT_LIMIT)
-    except BaseException:
-        _stop(process)
-        raise
-    finally:
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream:
-                stream.close()
-    command = argv[len(_PREFIX)] if len(argv) > len(_PREFIX) else argv[1]
-    if why == "late":
-        raise GitError(f"git {command} in {printable(str(cwd))} took more than {timeout:g} s and was stopped")
-    if why == "long" and limit is None:
-        raise GitError(f"git {command} in {printable(str(cwd))} wrote more than {OUTPUT_LIMIT} bytes and was stopped")
-    return Completed(
-        process.returncode,
-        out.decode("utf-8", "surrogateescape"),
-        err.decode("utf-8", "surrogateescape"),
-        cut=why == "long",
-    )
-
-
-def _converse(
-    process: subprocess.Popen, input: bytes | None, deadline: float, limit: int
-) -> tuple[bytearray, bytearray, str]:
-    """Feed and read git until it has ended, or is too late or too long; in those cases it is stopped."""
-    out, err = bytearray(), bytearray()
-    rest = memoryview(input or b"")
-    why = ""
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ, out)
-        selector.register(process.stderr, selectors.EVENT_READ, err)
-        if process.stdin:
-            selector.register(process.stdin, selectors.EVENT_WRITE)
-        while selector.get_map() and not why:
-            ready = selector.select(max(0.0, min(0.5, deadline - time.monotonic())))
-            for key, _ in ready:
-                if key.fileobj is process.stdin:
-                    try:
-                        rest = rest[os.write(key.fd, rest[:4096]) :] if rest else rest
-                    except BrokenPipeError:
-                        rest = rest[:0]
-                    if not rest:
-                        selector.unregister(process.stdin)
-                        process.stdin.close()
-                    continue
-                block = os.read(key.fd, 65536)
-                if not block:
-                    selector.unregister(key.fileobj)
-                elif key.data is err:
-                    err += block[: max(0, ERROR_LIMIT - len(err))]
-                else:
-                    out += block
-            if len(out) > limit:
-                del out[limit:]
-                why = "long"
-            elif time.monotonic() > deadline:
-                why = "late"
-            elif not ready and process.poll() is not None:
-                break  # git has ended; something it left behind holds the pipe open
-    if not why:
-        try:
-            process.wait(max(0.05, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            why = "late"
-    if why:
-        _stop(process)
-    return out, err, why
-
-
-def _stop(process: subprocess.Popen) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            pass
-        try:
-            process.wait(TERM_PATIENCE)
-            return
-        except subprocess.TimeoutExpired:
-            continue

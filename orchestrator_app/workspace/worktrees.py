@@ -74,27 +74,6 @@ def open_place(root: Path) -> Place:
     return place
 
 
-def linked_places(common_dir: Path) -> Iterator[Place]:
-    """Every linked worktree that the repository has a record of, whether its directory still exists or not."""
-    try:
-        entries = sorted((common_dir / "worktrees").iterdir())
-    except OSError:
-        return
-    for git_dir in entries:
-        try:
-            dot_git = (git_dir / "gitdir").read_text(errors="surrogateescape").strip()
-        except OSError:
-            continue
-        if dot_git:
-            yield Place(git_dir, common_dir, Path(os.path.realpath(git_dir / dot_git)).parent)
-
-
-def linked_place(place: Place, path: Path) -> Place | None:
-    """The linked worktree at `path`, by the repository's own records."""
-    wanted = Path(os.path.realpath(path))
-    return next((one for one in linked_places(place.common_dir) if one.work_tree == wanted), None)
-
-
 def delete_worktree(place: Place, worktree: Place) -> None:
     """Delete a worktree and git's record of it. Renamed first: a half-deleted one must never look like work."""
     gone = None

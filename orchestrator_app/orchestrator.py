@@ -1,0 +1,138 @@
+"""The orchestrator of one project, wired together: start it, send it requests, watch its board, stop it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from orchestrator_app.errors import OrchError, WatcherWriteError
+from orchestrator_app.executors.base import Executor
+from orchestrator_app.executors.local import LocalExecutor
+from orchestrator_app.gate import Gate, new_cause
+from orchestrator_app.model import Board, folding
+from orchestrator_app.requests import KINDS, Request
+from orchestrator_app.scheduler import Scheduler
+from orchestrator_app.settings import Project
+from orchestrator_app.store.log import Log
+from orchestrator_app.workspace.crew import Crew
+from orchestrator_app.workspace.worktrees import check_repository
+
+#: On top of the grace time that attempts have to end, seconds for the rest of an orderly stop.
+STOP_MARGIN = 20.0
+
+
+def default_actor() -> str:
+    """`operator:NAME` with the name of the user who runs this process."""
+    try:
+        return f"operator:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return f"operator:{os.getuid()}"
+
+
+class Orchestrator:
+    """One project's scheduler, log and model. Everything public may be called from any thread.
+
+    `executor`, `clock` and `chance` are for tests; left out, attempts are real processes in real time.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        *,
+        executor: Executor | None = None,
+        clock: Callable[[], float] = time.time,
+        chance: random.Random | None = None,
+    ) -> None:
+        self.project = project
+        self.board = Board()
+        self._executor = executor
+        self._clock = clock
+        self._chance = chance
+        self._scheduler: Scheduler | None = None
+        self.log: Log | None = None
+        self.started_at: float | None = None
+
+    def open(self) -> Scheduler:
+        """Everything but the thread: check the project, open the log, bring the model up to it. For step-wise tests."""
+        project = self.project
+        if project.isolation == "worktree":
+            check_repository(project.root, project.base)
+        project.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        executor = self._executor or LocalExecutor(project.state)
+        executor.open()
+        try:
+            self.log = Log(project.state)
+            gate = Gate(self.log, self.board)
+            gate.replay()
+            crew = partial(Crew, project) if project.isolation == "worktree" else None
+            self._scheduler = Scheduler(project, gate, executor, crew, clock=self._clock, chance=self._chance)
+        except BaseException:
+            if self.log is not None:
+                self.log.close()
+            executor.close()
+            raise
+        self._executor = executor
+        self.started_at = self._clock()
+        return self._scheduler
+
+    def start(self) -> None:
+        """Open everything, take back what runs, and start the scheduler's thread. Raises an OrchError that says what is wrong."""
+        self.open().start()
+
+    def stop(self, *, leave_agents: bool = False) -> None:
+        """Stop the running attempts (or leave them to the supervisor), then the thread, and close the log."""
+        scheduler, self._scheduler = self._scheduler, None
+        if scheduler is None:
+            return
+        scheduler.stop(leave_agents=leave_agents, timeout=self.project.grace + STOP_MARGIN)
+        self._executor.close()
+        self.log.close()
+
+    def request(
+        self, kind: str, unit: str | None = None, *, actor: str | None = None, version: int | None = None, **args: Any
+    ) -> Future:
+        """Queue a request (see `requests.KINDS`) and return the Future of its answer, a dict.
+
+        The Future raises an OrchError where the request is refused. `version` is the version of the unit that the
+        requester saw; given, the request is refused when the unit has changed since.
+        """
+        if folding():
+            raise WatcherWriteError("a watcher may not write: it observes; send the request from another thread")
+        if self._scheduler is None:
+            raise OrchError("the orchestrator is not running: start it first")
+        if kind not in KINDS:
+            raise OrchError(f"no request {kind!r}; there are {', '.join(KINDS)}")
+        request = Request(kind, unit, actor or default_actor(), args, new_cause(), version)
+        self._scheduler.put(request)
+        return request.future
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """The answer to our own SQL, read by a cursor of its own. Analysts' SQL goes to `analysis.query` instead."""
+        if self.log is None:
+            raise OrchError("the log is not open: start the orchestrator first")
+        return self.log.rows(sql, params)
+
+    def status(self) -> dict[str, Any]:
+        """What a header shows: state, counts, slots, attention."""
+        board, scheduler = self.board, self._scheduler
+        fault = "stopped" if scheduler is None else scheduler.fault
+        counts = board.counts
+        return {
+            "state": f"degraded: {fault}" if fault else "ok",
+            "seq": board.seq,
+            "counts": counts,
+            "running": counts["RUNNING"],
+            "slots": self.project.slots,
+            "attention": len(board.attention),
+            "dispatch": "paused" if board.dispatch_paused else "on",
+            "recovered": self.log.recovered if self.log else "",
+            "pid": os.getpid(),
+            "started_at": self.started_at,
+            "project": str(self.project.root),
+        }

@@ -1,0 +1,103 @@
+"""What needs a person, in words: the items, and the order in which to look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from orchestrator_app.model import AttentionItem, Unit
+from orchestrator_app.settings import Phase
+
+ANSWERED = ("question", "approval", "stall")
+"""Kinds of item that `answer` settles; the others want a decision."""
+
+
+def question(unit: Unit, asked: dict[str, Any]) -> dict[str, Any]:
+    kind = "approval" if asked.get("kind") == "approval" else "question"
+    options = [str(option) for option in asked.get("options") or ()][:20]
+    if kind == "approval" and not options:
+        options = ["approve", "reject"]
+    text = str(asked.get("question") or "(the agent asked without saying what)")
+    return {
+        "kind": kind,
+        "severity": "info",
+        "title": f"{unit.name} asks: {text.splitlines()[0][:200]}",
+        "text": text,
+        "detail": {"options": options},
+    }
+
+
+def escalation(unit: Unit, phase: Phase, feedback: str) -> dict[str, Any]:
+    return {
+        "kind": "approval",
+        "severity": "warning",
+        "title": f"{unit.name}: {phase.name} wants a person to decide",
+        "text": feedback or "The review did not say why.",
+        "detail": {"options": ["approve", "reject"], "review": phase.name, "back_to": phase.back_to},
+    }
+
+
+def error(unit: Unit, phase: Phase, why: str, text: str) -> dict[str, Any]:
+    return {
+        "kind": "error",
+        "severity": "error",
+        "title": f"{unit.name}: {phase.name} failed ({why})",
+        "text": text or why,
+        "detail": {"options": ["retry", "accept", "cancel"]},
+    }
+
+
+def reviewed_too_often(unit: Unit, phase: Phase, feedback: str) -> dict[str, Any]:
+    return {
+        "kind": "error",
+        "severity": "warning",
+        "title": f"{unit.name}: {phase.name} still asks for changes after {unit.reworks} reworks",
+        "text": feedback,
+        "detail": {"options": ["retry", "accept", "cancel"]},
+    }
+
+
+def stall(unit: Unit, phase: Phase, silent: float) -> dict[str, Any]:
+    return {
+        "kind": "stall",
+        "severity": "warning",
+        "title": f"{unit.name}: {phase.name} has been silent for {silent / 60:.0f} min",
+        "text": "It still runs. Let it wait, retry it (which stops it), or cancel it.",
+        "detail": {"options": ["wait", "retry", "cancel"]},
+    }
+
+
+def overlap(unit: Unit, other: str, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    files = sorted({mine if mine == theirs else f"{mine} and {theirs}" for mine, theirs in pairs})
+    return {
+        "kind": "conflict",
+        "severity": "warning",
+        "title": f"{unit.name} touches the same files as {other}, which is under way",
+        "text": "Serialize: it starts when the other one is done. Parallelize: both are free to run, for good.",
+        "detail": {"options": ["serialize", "parallelize"], "other": other, "files": files},
+    }
+
+
+def merge_conflict(unit: Unit, base: str, files: list[str], text: str) -> dict[str, Any]:
+    return {
+        "kind": "conflict",
+        "severity": "warning",
+        "title": f"{unit.name} can't be merged: it conflicts with {base} in {len(files)} file{'s' * (len(files) != 1)}",
+        "text": f"{text}\nThe worktree stays. Resolve it there and retry, or retry an earlier phase with feedback.".strip(),
+        "detail": {"options": ["retry", "accept", "cancel"], "files": files},
+    }
+
+
+def merge_blocked(unit: Unit, base: str, files: list[str], why: str) -> dict[str, Any]:
+    return {
+        "kind": "conflict",
+        "severity": "warning",
+        "title": f"{unit.name} is ready, but {base} can't advance",
+        "text": why,
+        "detail": {"options": ["retry", "accept", "cancel"], "files": files},
+    }
+
+
+def order(items: Iterable[AttentionItem], blocked: Callable[[str], int]) -> list[AttentionItem]:
+    """The most blocking first (`blocked(unit)`: how many units wait for it), then the oldest."""
+    return sorted(items, key=lambda item: (-blocked(item.unit), item.id))

@@ -1,0 +1,250 @@
+"""What reports of attempts and results of git work mean for the units they are about.
+
+`Reports.take` writes the moves into a draft. Late words of a fenced attempt (a number lower than the unit's, or a
+unit that no longer runs) are kept as events and change nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from orchestrator_app.agents.command import output_tail, spec_for
+from orchestrator_app.executors.base import AttemptSpec, Exited, Message, Report, Said, Vanished
+from orchestrator_app.gate import SCHEDULER, Draft, new_cause
+from orchestrator_app.model import Unit
+from orchestrator_app.policy import attention, outcome
+from orchestrator_app.policy.outcome import Decision
+from orchestrator_app.settings import Phase, Project
+from orchestrator_app.states import Status, Trigger
+from orchestrator_app.workspace.crew import Botched, Crew, MergeAdvanced, MergeBuilt, Prepared, Result, Sealed
+from orchestrator_app.workspace.merge import Blocked, Built, Conflict, Moved, Nothing
+
+LEVELS = ("info", "warning", "error")
+SPOKEN = ("progress", "ask", "usage", "review", "heartbeat", "session", "test", "note", "defer")
+
+
+class Reports:
+    """Takes in one report after the other. `prepared` are attempts to start once the draft is committed."""
+
+    def __init__(self, project: Project, chance: random.Random, crew: Crew | None) -> None:
+        self._project = project
+        self._chance = chance
+        self._crew = crew
+        self.prepared: list[AttemptSpec] = []
+
+    def take(self, item: Report | Result, draft: Draft) -> bool:
+        """Write what it means into the draft; returns whether nothing of its attempt is under way any more."""
+        if not draft.has(item.unit):
+            return True
+        unit = draft.unit(item.unit)
+        current = unit.attempt == item.attempt
+        match item:
+            case Said():
+                for message in item.messages:
+                    self._hear(draft, item.unit, item.attempt, message)
+                return False
+            case Exited():
+                return self._exited(draft, unit, item, current)
+            case Vanished():
+                if current and unit.status is Status.RUNNING:
+                    self._move(draft, unit, Decision(Trigger.LOSE, item.reason))
+                return True
+            case Prepared():
+                return self._on_prepared(draft, unit, item, current)
+            case Sealed():
+                if current and unit.status is Status.RUNNING:
+                    if item.commit:
+                        message = f"committed {item.commit[:12]}"
+                        draft.event(
+                            unit.name, "commit", actor=SCHEDULER, cause=new_cause(), message=message, data={"commit": item.commit}
+                        )  # fmt: skip
+                    self._conclude(draft, unit, item.exited)
+                return True
+            case MergeBuilt():
+                return self._merge_built(draft, unit, item, current)
+            case MergeAdvanced():
+                return self._merge_advanced(draft, unit, item, current)
+            case Botched():
+                if current and unit.status is Status.RUNNING:
+                    self._botched(draft, unit, item.why)
+                return True
+        raise TypeError(f"no such report: {item!r}")
+
+    def fail_unexpectedly(self, draft: Draft, name: str, attempt: int, error: Exception) -> None:
+        """A report that this code could not digest: the unit goes to a person, with the reason."""
+        if draft.has(name) and draft.unit(name).status is Status.RUNNING and draft.unit(name).attempt == attempt:
+            self._botched(draft, draft.unit(name), f"unexpected error: {type(error).__name__}: {error}")
+
+    # -- words
+
+    def _hear(self, draft: Draft, name: str, attempt: int, message: Message) -> None:
+        """Keep a message, and do what it asks for if its attempt is still the unit's."""
+        actor, cause = f"agent:{name}", new_cause()
+        data = message.data or {}
+        kind = data.get("type")
+        if message.error is not None or kind not in SPOKEN:
+            text = message.error or f"unknown message type {str(kind)[:50]!r}"
+            draft.event(
+                name, "malformed", actor=actor, cause=cause, level="warning", attempt=attempt, pos=message.pos,
+                message=f"{text}: {message.raw[:200]}",
+            )  # fmt: skip
+            return
+        words = {key: value for key, value in data.items() if key != "type"}
+        level = words.get("level") if words.get("level") in LEVELS else "info"
+        text = str(words.get("message") or words.get("step") or words.get("question") or words.get("feedback") or "")
+        draft.event(
+            name, kind, actor=actor, cause=cause, level=level, message=text[:2_000], data=words, attempt=attempt, pos=message.pos
+        )  # fmt: skip
+        if kind == "usage":
+            tokens = (_number(words.get(key), int) for key in ("input_tokens", "output_tokens"))
+            draft.usage(name, attempt, str(words.get("model") or ""), *tokens, _number(words.get("usd"), float))
+        elif kind == "session" and words.get("id"):
+            draft.session(name, attempt, str(words["id"])[:200])
+        unit = draft.unit(name)
+        if attempt != unit.attempt:
+            return
+        if unit.status is Status.NEEDS_ATTENTION and unit.item and draft.item(unit.item).kind == "stall":
+            unit = draft.move(name, Trigger.CONTINUE, actor=actor, cause=cause, reason="it speaks again")
+        if kind == "ask" and unit.status is Status.RUNNING:
+            item = attention.question(unit, words)
+            draft.move(name, Trigger.ASK, actor=actor, cause=cause, reason=item["title"], item=item)
+
+    # -- ends
+
+    def _exited(self, draft: Draft, unit: Unit, report: Exited, current: bool) -> bool:
+        if current and unit.status is Status.NEEDS_ATTENTION and unit.item and draft.item(unit.item).kind == "stall":
+            unit = draft.move(
+                unit.name, Trigger.CONTINUE, actor=f"agent:{unit.name}", cause=new_cause(), reason="it has ended after all"
+            )  # fmt: skip
+        if not current or unit.status is not Status.RUNNING:
+            return True
+        if report.leftovers:
+            message = f"{report.leftovers} processes that it left behind were ended"
+            draft.event(unit.name, "leftovers", actor=SCHEDULER, cause=new_cause(), level="warning", message=message)
+        if self._unheard(unit, report):
+            reason = "it ended before the answer reached it; its phase runs again with the answer"
+            self._move(draft, unit, Decision(Trigger.LOSE, reason))
+            return True
+        phase = self._phase(unit)
+        if phase.kind == "merge":
+            return self._verified(draft, unit, phase, report)
+        if self._crew is not None and report.why != "spawn":
+            self._crew.seal(unit.name, unit.attempt, unit.phase, report)
+            return False
+        self._conclude(draft, unit, report)
+        return True
+
+    @staticmethod
+    def _unheard(unit: Unit, report: Exited) -> bool:
+        """Whether the attempt's last question was answered only after it had ended."""
+        if not unit.answers or unit.answers[-1].get("attempt") != unit.attempt:
+            return False
+        return report.ended_at < float(unit.answers[-1].get("at", 0))
+
+    def _conclude(self, draft: Draft, unit: Unit, report: Exited) -> None:
+        tail = "" if report.code == 0 else output_tail(self._project, unit.name, unit.attempt)
+        decision = outcome.of_exit(self._project, unit, self._phase(unit), report, draft.now, self._chance, tail)
+        self._move(draft, unit, decision)
+
+    def _botched(self, draft: Draft, unit: Unit, why: str) -> None:
+        phase = self._phase(unit)
+        self._move(draft, unit, outcome.failed(self._project, unit, phase, why, draft.now, self._chance, retried=False))
+
+    # -- git
+
+    def _on_prepared(self, draft: Draft, unit: Unit, item: Prepared, current: bool) -> bool:
+        if not current or unit.status is not Status.RUNNING:
+            return True
+        if unit.base is None:
+            data = {"base": item.base, "branch": unit.branch, "path": str(item.path)}
+            message = f"branch {unit.branch} from {item.base[:12]}"
+            draft.event(unit.name, "workspace", actor=SCHEDULER, cause=new_cause(), message=message, data=data)
+        self.prepared.append(spec_for(self._project, unit, self._phase(unit), item.path))
+        return False
+
+    def _merge_built(self, draft: Draft, unit: Unit, item: MergeBuilt, current: bool) -> bool:
+        if not current or unit.status is not Status.RUNNING:
+            return True
+        phase, base = self._phase(unit), self._project.base
+        match item.result:
+            case Nothing():
+                self._move(draft, unit, outcome.passed(self._project, unit, phase, f"{base} holds all of its work"))
+                return True
+            case Conflict(files, text):
+                feedback = f"Your branch conflicts with {base} in: {', '.join(files)}. Merge {base} into it and resolve.\n{text}"
+                wanted = attention.merge_conflict(unit, base, files, text)
+                why = f"conflict with {base} in {', '.join(files[:3])}"
+                self._move(draft, unit, outcome.reworked(unit, phase, feedback[:20_000], why, wanted))
+                return True
+            case Built(old, new):
+                message = f"merged in memory as {new[:12]}"
+                draft.event(
+                    unit.name, "merge", actor=SCHEDULER, cause=new_cause(), message=message, data={"old": old, "new": new}
+                )  # fmt: skip
+                if item.path is None:
+                    self._crew.advance(unit.name, unit.attempt, old, new)
+                else:
+                    self.prepared.append(spec_for(self._project, unit, phase, item.path, self._project.verify))
+        return False
+
+    def _verified(self, draft: Draft, unit: Unit, phase: Phase, report: Exited) -> bool:
+        """The verify command has run on the merged tree."""
+        if report.why == "exit" and report.code == 0 and unit.merge is not None:
+            self._crew.advance(unit.name, unit.attempt, unit.merge["old"], unit.merge["new"])
+            return False
+        self._crew.clean(unit.name, merged=False)
+        if report.why == "exit" and report.code:
+            why = f"verify failed on the merged tree, exit code {report.code}"
+            tail = output_tail(self._project, unit.name, unit.attempt)
+            decision = outcome.failed(self._project, unit, phase, why, draft.now, self._chance, tail)
+            self._move(draft, unit, decision)
+        elif report.code == 0:
+            self._move(draft, unit, Decision(Trigger.LOSE, "the merge that was verified is no longer known"))
+        else:
+            self._conclude(draft, unit, report)
+        return True
+
+    def _merge_advanced(self, draft: Draft, unit: Unit, item: MergeAdvanced, current: bool) -> bool:
+        if not current or unit.status is not Status.RUNNING:
+            message = f"its merge into {self._project.base} had been made already"
+            draft.event(unit.name, "merge-late", actor=SCHEDULER, cause=new_cause(), level="warning", message=message)
+            return True
+        phase, base = self._phase(unit), self._project.base
+        match item.result:
+            case Moved(tip):
+                reason = f"{base} moved to {tip[:12]} during the merge: merge again"
+                self._move(draft, unit, Decision(Trigger.DEFER, reason))
+            case Blocked(files, why):
+                wanted = attention.merge_blocked(unit, base, files, why)
+                self._move(draft, unit, Decision(Trigger.CLASH, why, item=wanted))
+            case _:
+                self._move(draft, unit, outcome.passed(self._project, unit, phase, f"merged into {base}"))
+        return True
+
+    # -- the move itself
+
+    def _phase(self, unit: Unit) -> Phase:
+        return self._project.workflows[unit.workflow].phase(unit.phase)
+
+    @staticmethod
+    def _move(draft: Draft, unit: Unit, decision: Decision) -> None:
+        fields: dict[str, Any] = {
+            name: value for name, value in decision.fields.items() if _differs(getattr(unit, name), value)
+        }
+        draft.move(
+            unit.name, decision.trigger, actor=SCHEDULER, cause=new_cause(), reason=decision.reason, phase=decision.phase,
+            fields=fields, item=decision.item,
+        )  # fmt: skip
+
+
+def _differs(old: Any, new: Any) -> bool:
+    return (list(old) if isinstance(old, tuple) else old) != new
+
+
+def _number(value: Any, kind: type) -> Any:
+    try:
+        number = kind(value or 0)
+    except (TypeError, ValueError, OverflowError):
+        return kind(0)
+    return number if 0 <= number < 1e15 else kind(0)

@@ -1,0 +1,436 @@
+"""The scheduler: one function, `step(now)`, and the thread that repeats it.
+
+A step takes what has come in (requests, reports of attempts, results of git work, timers), decides, commits once,
+then acts on what it committed. What lies outside follows from the committed moves alone: a `start` begins an attempt, a
+`continue` hands over the answer, and an attempt of a unit that is neither running nor waiting is stopped. Time,
+chance and the executor are arguments, so that a test runs a week in a millisecond.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from orchestrator_app.agents.command import deliver_answer, run_dir, spec_for
+from orchestrator_app.errors import OrchError, StoreError
+from orchestrator_app.executors.base import AttemptSpec, Executor, Report, Said
+from orchestrator_app.gate import SCHEDULER, Draft, Gate, new_cause
+from orchestrator_app.model import Unit
+from orchestrator_app.policy import attention, health
+from orchestrator_app.policy.conflicts import overlap
+from orchestrator_app.policy.dispatch import Depths, ReadyQueue, Slots, rank
+from orchestrator_app.reports import Reports
+from orchestrator_app.requests import Context, Request, carry_out
+from orchestrator_app.settings import Phase, Project
+from orchestrator_app.states import Status, Trigger
+from orchestrator_app.store.records import Record, Transition
+from orchestrator_app.workspace.crew import Crew, Prepared, Result
+
+logger = logging.getLogger(__name__)
+
+#: After a failed commit, seconds until the next try.
+STORE_RETRY = 1.0
+
+
+class Scheduler:
+    """Decides, commits and acts. All but `put` and `stop` happen on one thread."""
+
+    def __init__(
+        self,
+        project: Project,
+        gate: Gate,
+        executor: Executor,
+        crew: Callable[[Callable[[Result], None]], Crew] | None = None,
+        *,
+        chance: random.Random | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.project = project
+        self.gate = gate
+        self.board = gate.board
+        self.executor = executor
+        self.clock = clock
+        #: Why it can't work as it should; None when it can.
+        self.fault: str | None = None
+        self._crew = crew(self.put) if crew else None
+        self._chance = chance or random.Random()
+        self._inbox: deque[Request | Result] = deque()
+        self._reports = Reports(project, self._chance, self._crew)
+        self._live: dict[str, int] = {}
+        self._stopping: set[tuple[str, int]] = set()
+        self._spoke: dict[str, float] = {}
+        self._started: dict[str, float] = {}
+        self._closing = False
+        self._retained: list[Report | Result] = []
+        self._thread: threading.Thread | None = None
+        self._rebuild(clock())
+
+    # -- what is derived from the model
+
+    def _rebuild(self, now: float) -> None:
+        """Derive the queue, the slots and the timers from the model anew: at the start, and when a commit failed."""
+        self._queue = ReadyQueue()
+        self._depths = Depths()
+        self._slots = Slots(self.project.slots, self.project.label_slots)
+        self._timers: list[tuple[float, str, str, int]] = []
+        self._touching: dict[str, tuple[str, ...]] = {}
+        for unit in list(self.board.units.values()):
+            if not unit.ended:
+                self._depths.add(unit.name, unit.after, lambda one: self.board.row(one).after)
+        for unit in list(self.board.units.values()):
+            self._reckon(unit, now)
+
+    def _phase(self, unit: Unit) -> Phase:
+        return self.project.workflows[unit.workflow].phase(unit.phase)
+
+    def _reckon(self, unit: Unit, now: float) -> None:
+        """Bring the queue, the slots, the timers and the touched files in line with one unit as it is now."""
+        live = self._live.get(unit.name)
+        holds = unit.status is Status.RUNNING or (live is not None and unit.status is not Status.NEEDS_ATTENTION)
+        if holds and not self._slots.holds(unit.name):
+            self._slots.take(unit, f"phase:{unit.phase}")
+        elif not holds and self._slots.holds(unit.name):
+            for key in self._slots.give_back(unit.name):
+                self._queue.release(key)
+        if unit.touches and unit.attempt and not unit.ended:
+            self._touching[unit.name] = unit.touches
+        else:
+            self._touching.pop(unit.name, None)
+        if unit.status is not Status.READY or live is not None:
+            self._queue.discard(unit.name)
+        elif unit.not_before is not None and unit.not_before > now:
+            self._queue.discard(unit.name)
+            heapq.heappush(self._timers, (unit.not_before, "ready", unit.name, unit.version))
+        else:
+            self._queue.push(unit.name, self._rank(unit))
+
+    def _rank(self, unit: Unit) -> tuple[int, int, int]:
+        return rank(unit, self._depths.of(unit.name))
+
+    # -- the thread
+
+    def start(self) -> None:
+        """Take back what runs, then repeat `step` on a thread of its own."""
+        self.recover()
+        self._thread = threading.Thread(target=self._run, name="orch-scheduler", daemon=True)
+        self._thread.start()
+
+    def recover(self) -> None:
+        """Ask the executor for every attempt that may still run, and hand over answers that a crash held back."""
+        open_attempts = []
+        for unit in list(self.board.units.values()):
+            if unit.attempt and unit.status is not Status.DONE:
+                self._live[unit.name] = unit.attempt
+                open_attempts.append((unit.name, unit.attempt, unit.pos))
+                if unit.status is Status.RUNNING:
+                    self._deliver(unit)
+                    self._watch_for_silence(unit, self.clock())
+        self.executor.recover(open_attempts)
+        self._rebuild(self.clock())
+
+    def _run(self) -> None:
+        while not self._finished():
+            timeout = 0.0 if self._inbox else self._next_timer(self.clock())
+            try:
+                self.step(self.clock(), self.executor.wait(timeout))
+                self.gate.log.tend()
+            except Exception as error:
+                logger.exception("the scheduler could not act on what it had decided")
+                self.fault = f"the scheduler met an unexpected error ({type(error).__name__}: {error}); see the server's log"
+
+    def _finished(self) -> bool:
+        return self._closing and not self._live and not self._inbox
+
+    def stop(self, *, leave_agents: bool, timeout: float) -> None:
+        """End the thread. Running attempts are stopped first, unless they are to go on without a server."""
+        self._leave = leave_agents
+        self.put(Request("close", None, SCHEDULER, {}, new_cause()))
+        if self._thread is not None:
+            self._thread.join(timeout)
+        if self._crew is not None:
+            self._crew.close()
+
+    _leave = False
+
+    def put(self, item: Request | Result) -> None:
+        """Queue something for the next step. Any thread."""
+        self._inbox.append(item)
+        self.executor.wake()
+
+    def _next_timer(self, now: float) -> float | None:
+        return max(0.0, self._timers[0][0] - now) if self._timers else None
+
+    # -- one step
+
+    def step(self, now: float, reports: Sequence[Report] = ()) -> list[Record]:
+        """Take in everything, decide, commit once, act. Returns what was committed.
+
+        When the log can't be written, nothing has changed: requests are refused, and the rest is tried again.
+        """
+        taken: list[Report | Result] = [*self._retained, *reports]
+        requests: list[Request] = []
+        while self._inbox:
+            item = self._inbox.popleft()
+            (requests if isinstance(item, Request) else taken).append(item)
+        try:
+            records, answers = self._decide(taken, requests, now)
+        except Exception as error:
+            self._retain(taken, error, now)
+            answers = [error if isinstance(error, OrchError) else OrchError(self.fault)] * len(requests)
+            records = []
+        else:
+            self._retained = []
+            self.fault = self.gate.log.journal_fault
+            self._act(records, now)
+        for request, answer in zip(requests, answers, strict=True):
+            if not request.future.set_running_or_notify_cancel():
+                continue
+            if isinstance(answer, Exception):
+                request.future.set_exception(answer)
+            else:
+                request.future.set_result(answer)
+        return records
+
+    def _decide(
+        self, taken: list[Report | Result], requests: list[Request], now: float
+    ) -> tuple[list[Record], list[dict[str, Any] | Exception]]:
+        """Write all of it into one draft and commit that; returns the records and the answers to the requests."""
+        draft = self.gate.draft(now)
+        for item in taken:
+            self._take_in(item, draft)
+        answers = [self._answer(request, draft, now) for request in requests]
+        self._fire_timers(draft, now)
+        self._note_depths(draft)
+        for unit in draft.units_changed():
+            self._reckon(unit, now)
+        if not self._closing and not draft.dispatch_paused:
+            self._dispatch(draft)
+        return self.gate.commit(draft), answers
+
+    def _retain(self, taken: list[Report | Result], error: Exception, now: float) -> None:
+        """Nothing was committed: keep what came in for the next try, and say so."""
+        if isinstance(error, StoreError):
+            self.fault = f"{error}; nothing is lost, nothing new is started, and it is tried again every second"
+        else:
+            logger.exception("a step of the scheduler failed")
+            self.fault = f"the scheduler met an unexpected error ({type(error).__name__}: {error}); see the server's log"
+        self._retained = taken
+        self._reports.prepared = []
+        for item in taken:
+            if not isinstance(item, Said | Prepared):
+                self._live.setdefault(item.unit, item.attempt)
+        self._rebuild(now)
+        heapq.heappush(self._timers, (now + STORE_RETRY, "store", "", 0))
+
+    def _take_in(self, item: Report | Result, draft: Draft) -> None:
+        """Let a report make its moves; one that can't be understood harms no other."""
+        unit, attempt = item.unit, item.attempt
+        trial = draft.nested()
+        try:
+            settled = self._reports.take(item, trial)
+        except Exception as error:
+            logger.exception("the report of %s, attempt %s, could not be used", unit, attempt)
+            trial = draft.nested()
+            settled = not isinstance(item, Said | Prepared)
+            self._reports.fail_unexpectedly(trial, unit, attempt, error)
+        draft.merge(trial)
+        if isinstance(item, Said):
+            self._spoke[unit] = draft.now
+        if settled and self._live.get(unit) == attempt:
+            del self._live[unit]
+            self._stopping.discard((unit, attempt))
+            self._spoke.pop(unit, None)
+            self._started.pop(unit, None)
+        if draft.has(unit):
+            self._reckon(draft.unit(unit), draft.now)
+
+    def _answer(self, request: Request, draft: Draft, now: float) -> dict[str, Any] | Exception:
+        if request.kind == "close":
+            self._close(now)
+            return {}
+        trial = draft.nested()
+        try:
+            answer = carry_out(request, trial, Context(self.project, self._live))
+        except OrchError as error:
+            return error
+        except Exception as error:
+            logger.exception("request %s failed", request.kind)
+            return OrchError(f"{request.kind} failed unexpectedly ({type(error).__name__}: {error}); see the server's log")
+        draft.merge(trial)
+        return answer
+
+    def _fire_timers(self, draft: Draft, now: float) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            _, kind, name, number = heapq.heappop(self._timers)
+            if not draft.has(name):
+                continue
+            unit = draft.unit(name)
+            if kind == "ready" and unit.version == number:
+                self._reckon(unit, now)
+            elif kind == "silence" and unit.attempt == number and unit.status is Status.RUNNING:
+                self._check_silence(draft, unit, now)
+
+    # -- starting
+
+    def _dispatch(self, draft: Draft) -> None:
+        """Start the first READY units that may start, while there are slots."""
+        while self._slots.free > 0 and (name := self._queue.pop()) is not None:
+            unit = draft.unit(name)
+            if unit.status is not Status.READY or name in self._live:
+                continue
+            phase = self._phase(unit)
+            key = f"phase:{unit.phase}"
+            full = self._slots.full(unit, key, 1 if phase.kind == "merge" else phase.slots)
+            if full is not None:
+                self._queue.put_aside(name, self._rank(unit), full)
+            elif not unit.touches or not self._clashes(draft, unit):
+                cause = new_cause()
+                reason = f"{unit.phase}, attempt {unit.attempt + 1}"
+                started = draft.move(
+                    name, Trigger.START, actor=SCHEDULER, cause=cause, reason=reason, attempt=unit.attempt + 1
+                )
+                self._slots.take(started, key)
+                if started.touches:
+                    self._touching[name] = started.touches
+
+    def _clashes(self, draft: Draft, unit: Unit) -> bool:
+        """Whether the unit touches what another one under way touches; if so, it is moved out of the way."""
+        if self.project.touches == "ignore":
+            return False
+        for other, touches in self._touching.items():
+            if other == unit.name or draft.unit(other).ended:
+                continue
+            pairs = overlap(unit.touches, touches)
+            if not pairs or draft.closes_cycle(unit.name, other):
+                continue
+            ruling = draft.verdict(unit.name, other)
+            if ruling is not None and ruling.verdict == "INDEPENDENT":
+                continue
+            cause = new_cause()
+            if self.project.touches == "ask" and ruling is None:
+                item = attention.overlap(unit, other, pairs)
+                reason = f"touches the same files as {other}"
+                draft.move(unit.name, Trigger.CLASH, actor=SCHEDULER, cause=cause, reason=reason, item=item)
+            else:
+                reason = f"after {other}, which touches {pairs[0][1]} too"
+                fields = {"after": list(dict.fromkeys([*unit.after, other]))}
+                if ruling is None:
+                    draft.rule(unit.name, other, "SERIALIZE", reason=reason, actor=SCHEDULER, cause=cause)
+                draft.move(unit.name, Trigger.BLOCK, actor=SCHEDULER, cause=cause, reason=reason, fields=fields)
+            return True
+        return False
+
+    def _note_depths(self, draft: Draft) -> None:
+        # From the last to the first: in a chain that comes at once, each unit is then visited once.
+        for row in reversed(draft.records):
+            if type(row) is Transition and "after" in row.detail.get("set", ()):
+                blockers = draft.unit(row.unit).after
+                for one in self._depths.add(row.unit, blockers, lambda name: draft.unit(name).after):
+                    self._reckon(draft.unit(one), draft.now)
+
+    # -- acting on what was committed
+
+    def _act(self, records: Sequence[Record], now: float) -> None:
+        """Do outside what the committed moves say."""
+        specs: list[AttemptSpec] = []
+        moved: dict[str, None] = {}
+        for row in records:
+            if type(row) is not Transition:
+                continue
+            moved[row.unit] = None
+            unit = self.board.row(row.unit)
+            if row.trigger is Trigger.START and unit.attempt == row.attempt:
+                self._live[row.unit] = row.attempt
+                self._started[row.unit] = now
+                self._begin(unit, specs, now)
+            elif row.trigger is Trigger.CONTINUE:
+                self._spoke[row.unit] = now
+                self._deliver(unit)
+                self._watch_for_silence(unit, now)
+            elif row.trigger is Trigger.FINISH and self._crew is not None:
+                self._crew.clean(row.unit, merged=self._phase(unit).kind == "merge")
+        for name in moved:
+            unit = self.board.row(name)
+            self._reckon(unit, now)
+            attempt = self._live.get(name)
+            wanted = unit.status in (Status.RUNNING, Status.NEEDS_ATTENTION) and unit.attempt == attempt
+            if attempt is not None and not wanted:
+                self._stop(name, attempt)
+        specs += [spec for spec in self._reports.prepared if self._still_wanted(spec, now)]
+        self._reports.prepared = []
+        if specs:
+            self.executor.start(specs)
+
+    def _still_wanted(self, spec: AttemptSpec, now: float) -> bool:
+        """Whether an attempt whose worktree is ready by now should still start."""
+        unit = self.board.row(spec.unit)
+        if unit.status is Status.RUNNING and unit.attempt == spec.attempt and not self._closing:
+            return True
+        if self._live.get(spec.unit) == spec.attempt:
+            del self._live[spec.unit]
+        self._reckon(unit, now)
+        return False
+
+    def _begin(self, unit: Unit, specs: list[AttemptSpec], now: float) -> None:
+        phase = self._phase(unit)
+        if phase.kind == "merge":
+            self._crew.build_merge(unit.name, unit.attempt, to_verify=self.project.verify is not None)
+        elif self._crew is not None:
+            self._crew.prepare(unit.name, unit.attempt, unit.base)
+        else:
+            specs.append(spec_for(self.project, unit, phase, self.project.root))
+        self._watch_for_silence(unit, now)
+
+    def _stop(self, name: str, attempt: int) -> None:
+        if (name, attempt) not in self._stopping:
+            self._stopping.add((name, attempt))
+            self.executor.stop(name, attempt, self.project.grace)
+
+    def _deliver(self, unit: Unit) -> None:
+        """Hand the newest answer to the agent that waits for it."""
+        if unit.answers and unit.answers[-1].get("attempt") == unit.attempt:
+            try:
+                deliver_answer(self.project, unit.name, unit.attempt, unit.answers[-1])
+            except OSError as error:
+                logger.warning("the answer could not be written for %s: %s", unit.name, error)
+
+    # -- silence
+
+    def _watch_for_silence(self, unit: Unit, now: float) -> None:
+        stall = self._phase(unit).stall
+        if stall:
+            heapq.heappush(self._timers, (now + stall, "silence", unit.name, unit.attempt))
+
+    def _check_silence(self, draft: Draft, unit: Unit, now: float) -> None:
+        phase = self._phase(unit)
+        if not phase.stall or self._live.get(unit.name) != unit.attempt:
+            return
+        try:
+            wrote = (run_dir(self.project, unit.name, unit.attempt) / "output.log").stat().st_mtime
+        except OSError:
+            wrote = None
+        silent = health.silent_for(now, self._started.get(unit.name, 0.0), self._spoke.get(unit.name), wrote)
+        if silent < phase.stall:
+            due = now + max(phase.stall - silent, 0.01)
+            heapq.heappush(self._timers, (due, "silence", unit.name, unit.attempt))
+            return
+        item = attention.stall(unit, phase, silent)
+        reason = f"silent for {silent:.0f} s"
+        draft.move(unit.name, Trigger.STALL, actor=SCHEDULER, cause=new_cause(), reason=reason, item=item)
+
+    # -- the end
+
+    def _close(self, now: float) -> None:
+        """From here on nothing starts; what runs is stopped, or left to the supervisor."""
+        self._closing = True
+        if self._leave:
+            self._live.clear()
+            return
+        for name, attempt in list(self._live.items()):
+            self._stop(name, attempt)

@@ -1,0 +1,149 @@
+"""The work on git that takes long, done off the scheduler's thread; each piece comes back as a result.
+
+Every result names the attempt it was done for, so that a late one of a fenced attempt changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orchestrator_app.errors import OrchError
+from orchestrator_app.executors.base import Exited
+from orchestrator_app.settings import Project
+from orchestrator_app.workspace import merge
+from orchestrator_app.workspace.worktrees import Worktrees
+
+logger = logging.getLogger(__name__)
+
+
+class Prepared(NamedTuple):
+    """The worktree is there; `base` is the commit that the unit's branch started from."""
+
+    unit: str
+    attempt: int
+    path: Path
+    base: str
+
+
+class Sealed(NamedTuple):
+    """What the attempt left uncommitted is on the unit's branch (`commit`, None if there was nothing)."""
+
+    unit: str
+    attempt: int
+    exited: Exited
+    commit: str | None
+
+
+class MergeBuilt(NamedTuple):
+    """The merge was tried in memory; `path` is a checkout of a built one, to verify it in."""
+
+    unit: str
+    attempt: int
+    result: merge.Built | merge.Conflict | merge.Nothing
+    path: Path | None
+
+
+class MergeAdvanced(NamedTuple):
+    """The base branch was moved to the merge, or not."""
+
+    unit: str
+    attempt: int
+    result: merge.Advanced | merge.Moved | merge.Blocked
+
+
+class Botched(NamedTuple):
+    """A piece of work failed; `why` is one line."""
+
+    unit: str
+    attempt: int
+    why: str
+    exited: Exited | None = None
+
+
+Result = Prepared | Sealed | MergeBuilt | MergeAdvanced | Botched
+
+
+class Crew:
+    """A few threads that work on git, for one project. `post` takes their results; it is called on those threads."""
+
+    def __init__(self, project: Project, post: Callable[[Result], None]) -> None:
+        self._project = project
+        self._post = post
+        self._worktrees = Worktrees(project.root, project.state)
+        self._worktrees.exclude_state()
+        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="orch-git")
+
+    def prepare(self, unit: str, attempt: int, base: str | None) -> None:
+        """Have a worktree on the unit's branch, which starts at `base` or at the base branch's tip."""
+
+        def work() -> Prepared:
+            start = base or self._worktrees.tip(self._project.base)
+            return Prepared(unit, attempt, self._worktrees.ensure(unit, start), start)
+
+        self._do(work, unit, attempt)
+
+    def seal(self, unit: str, attempt: int, phase: str, exited: Exited) -> None:
+        """Commit what the attempt left in the worktree."""
+
+        def work() -> Sealed:
+            commit = self._worktrees.commit_all(unit, f"{unit}: {phase} (attempt {attempt})")
+            return Sealed(unit, attempt, exited, commit)
+
+        self._do(work, unit, attempt, exited)
+
+    def build_merge(self, unit: str, attempt: int, *, to_verify: bool) -> None:
+        """Merge the unit's branch into the base branch in memory, and check the result out when it is to be verified."""
+        project = self._project
+
+        def work() -> MergeBuilt:
+            self._worktrees.commit_all(unit, f"{unit}: what was left before the merge")
+            result = merge.build(project.root, unit, project.base)
+            path = None
+            if to_verify and isinstance(result, merge.Built):
+                path = merge.scratch(project.root, project.state, unit, result.new)
+            return MergeBuilt(unit, attempt, result, path)
+
+        self._do(work, unit, attempt)
+
+    def advance(self, unit: str, attempt: int, old: str, new: str) -> None:
+        """Move the base branch to a built merge."""
+        project = self._project
+        self._do(lambda: MergeAdvanced(unit, attempt, merge.advance(project.root, project.base, old, new)), unit, attempt)
+
+    def clean(self, unit: str, *, merged: bool) -> None:
+        """Remove the scratch checkout and, when its work is merged, the unit's worktree."""
+        project = self._project
+
+        def work() -> None:
+            merge.drop_scratch(project.root, project.state, unit)
+            if merged:
+                self._worktrees.remove(unit, project.base)
+
+        self._pool.submit(self._quietly, work, unit)
+
+    def _quietly(self, work: Callable[[], None], unit: str) -> None:
+        try:
+            work()
+        except Exception as error:
+            logger.warning("the worktree of %s could not be removed and stays: %s", unit, error)
+
+    def _do(self, work: Callable[[], Any], unit: str, attempt: int, exited: Exited | None = None) -> None:
+        def run() -> None:
+            try:
+                result = work()
+            except OrchError as error:
+                result = Botched(unit, attempt, str(error), exited)
+            except Exception as error:
+                logger.exception("work on the worktree of %s failed", unit)
+                result = Botched(unit, attempt, f"{type(error).__name__}: {error}", exited)
+            self._post(result)
+
+        self._pool.submit(run)
+
+    def close(self) -> None:
+        """Wait for the work under way; its results are still posted."""
+        self._pool.shutdown(wait=True)

@@ -1,0 +1,70 @@
+"""Where a checkout keeps its things, read from its files. No process is started here."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a checkout keeps its things. `common_dir` is shared by all worktrees of a repository."""
+
+    git_dir: Path
+    common_dir: Path
+    work_tree: Path
+
+
+def place_of(work_tree: Path) -> Place | None:
+    """The place of the checkout whose top level is `work_tree`, by its `.git`; None if it has none. Starts no process."""
+    dot_git = work_tree / ".git"
+    try:
+        if dot_git.is_dir():
+            git_dir = dot_git
+        else:
+            word, _, target = dot_git.read_text(errors="surrogateescape").strip().partition(" ")
+            if word != "gitdir:":
+                return None
+            git_dir = Path(os.path.realpath(work_tree / target))
+    except OSError:
+        return None
+    try:
+        common = (git_dir / "commondir").read_text(errors="surrogateescape").strip()
+    except OSError:
+        return Place(git_dir, git_dir, work_tree)
+    return Place(git_dir, Path(os.path.realpath(git_dir / common)), work_tree)
+
+
+def linked_places(common_dir: Path) -> Iterator[Place]:
+    """Every linked worktree that the repository has a record of, whether its directory still exists or not."""
+    try:
+        entries = sorted((common_dir / "worktrees").iterdir())
+    except OSError:
+        return
+    for git_dir in entries:
+        try:
+            dot_git = (git_dir / "gitdir").read_text(errors="surrogateescape").strip()
+        except OSError:
+            continue
+        if dot_git:
+            yield Place(git_dir, common_dir, Path(os.path.realpath(git_dir / dot_git)).parent)
+
+
+def linked_place(place: Place, path: Path) -> Place | None:
+    """The linked worktree at `path`, by the repository's own records."""
+    wanted = Path(os.path.realpath(path))
+    return next((one for one in linked_places(place.common_dir) if one.work_tree == wanted), None)
+
+
+def printable(text: str) -> str:
+    """`text` with what was not UTF-8 replaced, so that it can be stored and shown."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def is_sha(text: str) -> bool:
+    return _SHA.fullmatch(text) is not None
