@@ -119,15 +119,14 @@ class LocalExecutor:
         found = self._attempts.get(key)
         if found is None or found.end is not None:
             return
+        found.stopped, found.grace = "was stopped", grace  # kept: the supervisor may be dead without our knowing yet
         if key in self._running:
             self._send(f"stop\t{unit}\t{attempt}\t{grace}\n".encode())
         elif found.agent is not None:
-            self._stop_agent(found, "was stopped", grace)
-        else:
-            found.stopped = "was stopped"
-            if found.pidfd >= 0:
-                with contextlib.suppress(OSError):
-                    signal.pidfd_send_signal(found.pidfd, signal.SIGTERM)
+            self._stop_agent(found)
+        elif found.pidfd >= 0:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(found.pidfd, signal.SIGTERM)
 
     def wait(self, timeout: float | None) -> list[Report]:
         """See `base.Executor`. An attempt's messages come in bites of at most 256 kB and 1,000 lines per call."""
@@ -258,7 +257,8 @@ class LocalExecutor:
         if attempt.look_at <= now:
             self._settle(attempt)
         if attempt.stop_at <= now:
-            self._stop_agent(attempt, "ran longer than its limit and was stopped", attempt.grace)
+            attempt.stopped = "ran longer than its limit and was stopped"
+            self._stop_agent(attempt)
         if attempt.kill_at <= now:
             attempt.kill_at = now + LOOK_PAUSE
             self._signal_agent(attempt, signal.SIGKILL)
@@ -327,17 +327,18 @@ class LocalExecutor:
         attempt.pidfd = fd
         attempt.agent = processes.read(agent["pid"])
         self._selector.register(fd, selectors.EVENT_READ, attempt.key)
-        if spec["timeout"] is not None:
+        if attempt.stopped:
+            self._stop_agent(attempt)
+        elif spec["timeout"] is not None:
             attempt.grace = spec["grace"]
             attempt.stop_at = time.monotonic() + agent["started_at"] + spec["timeout"] - time.time()
         return True
 
-    def _stop_agent(self, attempt: _Attempt, what: str, grace: float) -> None:
-        attempt.stopped = attempt.stopped or what
+    def _stop_agent(self, attempt: _Attempt) -> None:
         attempt.stop_at = NEVER
         if attempt.kill_at == NEVER:
             self._signal_agent(attempt, signal.SIGTERM)
-        attempt.kill_at = min(attempt.kill_at, time.monotonic() + grace)
+        attempt.kill_at = min(attempt.kill_at, time.monotonic() + attempt.grace)
 
     def _signal_agent(self, attempt: _Attempt, number: int) -> None:
         """Signal an agent without a keeper, its process group and its descendants: as long as it is proven to live."""

@@ -93,8 +93,8 @@ class Rig:
         """The supervisor of this state and its keepers."""
         return [pid for pid in pids() if "supervisor.py" in cmdline(pid) and str(self.state) in cmdline(pid)]
 
-    def supervisor(self) -> int:
-        return next(pid for pid in self.processes() if name_of(pid) == "orch-supervisor")
+    def supervisor(self) -> int | None:
+        return next((pid for pid in self.processes() if name_of(pid) == "orch-supervisor"), None)
 
     def keepers(self) -> list[int]:
         return [pid for pid in self.processes() if name_of(pid) == "orch-keeper"]

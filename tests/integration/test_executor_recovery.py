@@ -177,7 +177,7 @@ def test_the_death_of_the_supervisor_loses_nothing_and_starts_nothing_twice(rig:
     before = rig.supervisor()
 
     kill(before)
-    rig.until(lambda: rig.supervisor() != before, "a new supervisor")
+    rig.until(lambda: rig.supervisor() not in (None, before), "a new supervisor")
     rig.start("new", "sh", "-c", "exit 9")
 
     assert rig.end("new").code == 9
@@ -197,6 +197,19 @@ def test_an_attempt_whose_supervisor_died_can_still_be_stopped_with_all_its_desc
     rig.until(lambda: rig.executor._attempts[("unit", 1)].pidfd >= 0, "the adoption of its keeper")
 
     rig.executor.stop("unit", 1, 5.0)
+
+    assert rig.end("unit").why == "stop"
+    assert marked(mark) == []
+
+
+def test_a_stop_sent_to_a_supervisor_that_has_just_died_is_not_lost(rig: Rig) -> None:
+    mark = new_mark()
+    rig.start("unit", "sleep", mark)
+    rig.agent("unit")
+
+    os.kill(rig.supervisor(), signal.SIGSTOP)
+    rig.executor.stop("unit", 1, 5.0)
+    kill(rig.supervisor())
 
     assert rig.end("unit").why == "stop"
     assert marked(mark) == []
@@ -269,7 +282,7 @@ def test_an_agent_without_a_keeper_can_be_stopped(rig: Rig) -> None:
 
     end = rig.end("unit")
     assert isinstance(end, Vanished) and "was stopped" in end.reason
-    assert marked(mark) == []
+    rig.until(lambda: marked(mark) == [], "the death of its descendants")
 
 
 def test_the_time_limit_of_an_agent_without_a_keeper_holds(rig: Rig) -> None:
@@ -281,7 +294,7 @@ def test_the_time_limit_of_an_agent_without_a_keeper_holds(rig: Rig) -> None:
 
     end = rig.end("unit")
     assert isinstance(end, Vanished) and "longer than its limit" in end.reason
-    assert marked(mark) == []
+    rig.until(lambda: marked(mark) == [], "its death")
 
 
 @pytest.mark.parametrize("change", [{"starttime": 1}, {"boot_id": "another"}])
