@@ -151,7 +151,9 @@ class Draft:
         target = MOVES.get((before, trigger))
         if target is None:
             legal = ", ".join(triggers_from(before)) or "nothing"
-            raise IllegalMoveError(f"{name} is {before}: {trigger} is not possible; possible: {legal}", self._story(name))
+            raise IllegalMoveError(
+                f"{name} is {before}: {trigger} is not possible; possible: {legal}", self._story(name)
+            )
         detail: dict[str, Any] = {"set": fields} if fields else {}
         row = Transition(
             self.next_seq,
@@ -252,8 +254,21 @@ class Draft:
         """Open an attention item on a unit and return its number."""
         unit, seq = self._own(name), self.next_seq
         row = AttentionChange(
-            seq, seq, name, "opened", kind, severity, title, text, detail or {}, unit.phase, unit.attempt, actor, cause, self.at
-        )  # fmt: skip
+            seq,
+            seq,
+            name,
+            "opened",
+            kind,
+            severity,
+            title,
+            text,
+            detail or {},
+            unit.phase,
+            unit.attempt,
+            actor,
+            cause,
+            self.at,
+        )
         self.records.append(row)
         self._items[seq] = row
         fold_attention(unit, row)
@@ -265,9 +280,21 @@ class Draft:
     def _change_item(self, number: int, change: str, text: str, actor: str, cause: str) -> None:
         item = self.item(number)
         row = AttentionChange(
-            self.next_seq, number, item.unit, change, item.kind, item.severity, item.title, text, {}, item.phase,
-            item.attempt, actor, cause, self.at,
-        )  # fmt: skip
+            self.next_seq,
+            number,
+            item.unit,
+            change,
+            item.kind,
+            item.severity,
+            item.title,
+            text,
+            {},
+            item.phase,
+            item.attempt,
+            actor,
+            cause,
+            self.at,
+        )
         self.records.append(row)
         fold_attention(self._own(item.unit), row)
 
@@ -360,7 +387,9 @@ class Gate:
                 last[row.unit] = (unit.status, unit.version) if unit else (Status.NEW, 0)
             status, version = last[row.unit]
             if row.from_status is not status or row.version != version + 1:
-                raise IllegalMoveError(f"{row.unit} is {status} in version {version}: {row.trigger} was made for another")
+                raise IllegalMoveError(
+                    f"{row.unit} is {status} in version {version}: {row.trigger} was made for another"
+                )
             if MOVES.get((status, row.trigger)) is not row.to_status:
                 raise IllegalMoveError(f"{row.unit}: no rule leads from {status} by {row.trigger} to {row.to_status}")
             last[row.unit] = (row.to_status, row.version)
@@ -369,4 +398,3 @@ class Gate:
 def _listed(names: list[str]) -> str:
     shown = ", ".join(names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
-

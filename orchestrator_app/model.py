@@ -232,9 +232,21 @@ class WorkUnit(Folded):
     items = param.ClassSelector(class_=tuple, default=(), doc="Its open attention items")
 
     _mirrored = (
-        "status", "phase", "attempt", "version", "reason", "since", "prompt", "workflow", "agent", "priority", "after",
-        "labels", "progress", "items",
-    )  # fmt: skip
+        "status",
+        "phase",
+        "attempt",
+        "version",
+        "reason",
+        "since",
+        "prompt",
+        "workflow",
+        "agent",
+        "priority",
+        "after",
+        "labels",
+        "progress",
+        "items",
+    )
 
     def _mirror(self, unit: Unit) -> None:
         changed = {name: getattr(unit, name) for name in self._mirrored if getattr(unit, name) != getattr(self, name)}
@@ -321,7 +333,7 @@ class Board(Folded):
         records = tuple(records)
         if not records:
             return
-        _folding.active = True
+        outer, _folding.active = _folding.active, True  # a watcher may itself fold into a mirror
         try:
             changed: dict[str, None] = {}
             for record in records:
@@ -340,7 +352,7 @@ class Board(Folded):
             for watcher in list(self._watchers.values()):
                 _isolated(watcher, records)
         finally:
-            _folding.active = False
+            _folding.active = outer
 
     def _apply(self, record: Record) -> None:
         match record:

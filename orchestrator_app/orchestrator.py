@@ -82,7 +82,7 @@ class Orchestrator:
         return self._scheduler
 
     def start(self) -> None:
-        """Open everything, take back what runs, and start the scheduler's thread. Raises an OrchError that says what is wrong."""
+        """Open everything, take back what runs, start the scheduler's thread. An OrchError says what is wrong."""
         self.open().start()
 
     def stop(self, *, leave_agents: bool = False) -> None:

@@ -57,8 +57,13 @@ class Reports:
                     if item.commit:
                         message = f"committed {item.commit[:12]}"
                         draft.event(
-                            unit.name, "commit", actor=SCHEDULER, cause=new_cause(), message=message, data={"commit": item.commit}
-                        )  # fmt: skip
+                            unit.name,
+                            "commit",
+                            actor=SCHEDULER,
+                            cause=new_cause(),
+                            message=message,
+                            data={"commit": item.commit},
+                        )
                     self._conclude(draft, unit, item.exited)
                 return True
             case MergeBuilt():
@@ -86,16 +91,30 @@ class Reports:
         if message.error is not None or kind not in SPOKEN:
             text = message.error or f"unknown message type {str(kind)[:50]!r}"
             draft.event(
-                name, "malformed", actor=actor, cause=cause, level="warning", attempt=attempt, pos=message.pos,
+                name,
+                "malformed",
+                actor=actor,
+                cause=cause,
+                level="warning",
+                attempt=attempt,
+                pos=message.pos,
                 message=f"{text}: {message.raw[:200]}",
-            )  # fmt: skip
+            )
             return
         words = {key: value for key, value in data.items() if key != "type"}
         level = words.get("level") if words.get("level") in LEVELS else "info"
         text = str(words.get("message") or words.get("step") or words.get("question") or words.get("feedback") or "")
         draft.event(
-            name, kind, actor=actor, cause=cause, level=level, message=text[:2_000], data=words, attempt=attempt, pos=message.pos
-        )  # fmt: skip
+            name,
+            kind,
+            actor=actor,
+            cause=cause,
+            level=level,
+            message=text[:2_000],
+            data=words,
+            attempt=attempt,
+            pos=message.pos,
+        )
         if kind == "usage":
             tokens = (_number(words.get(key), int) for key in ("input_tokens", "output_tokens"))
             draft.usage(name, attempt, str(words.get("model") or ""), *tokens, _number(words.get("usd"), float))
@@ -115,8 +134,12 @@ class Reports:
     def _exited(self, draft: Draft, unit: Unit, report: Exited, current: bool) -> bool:
         if current and unit.status is Status.NEEDS_ATTENTION and unit.item and draft.item(unit.item).kind == "stall":
             unit = draft.move(
-                unit.name, Trigger.CONTINUE, actor=f"agent:{unit.name}", cause=new_cause(), reason="it has ended after all"
-            )  # fmt: skip
+                unit.name,
+                Trigger.CONTINUE,
+                actor=f"agent:{unit.name}",
+                cause=new_cause(),
+                reason="it has ended after all",
+            )
         if not current or unit.status is not Status.RUNNING:
             return True
         if report.leftovers:
@@ -172,7 +195,8 @@ class Reports:
                 self._move(draft, unit, outcome.passed(self._project, unit, phase, f"{base} holds all of its work"))
                 return True
             case Conflict(files, text):
-                feedback = f"Your branch conflicts with {base} in: {', '.join(files)}. Merge {base} into it and resolve.\n{text}"
+                asked = f"Your branch conflicts with {base} in {', '.join(files)}: merge {base} into it and resolve."
+                feedback = f"{asked}\n{text}"
                 wanted = attention.merge_conflict(unit, base, files, text)
                 why = f"conflict with {base} in {', '.join(files[:3])}"
                 self._move(draft, unit, outcome.reworked(unit, phase, feedback[:20_000], why, wanted))
@@ -180,8 +204,13 @@ class Reports:
             case Built(old, new):
                 message = f"merged in memory as {new[:12]}"
                 draft.event(
-                    unit.name, "merge", actor=SCHEDULER, cause=new_cause(), message=message, data={"old": old, "new": new}
-                )  # fmt: skip
+                    unit.name,
+                    "merge",
+                    actor=SCHEDULER,
+                    cause=new_cause(),
+                    message=message,
+                    data={"old": old, "new": new},
+                )
                 if item.path is None:
                     self._crew.advance(unit.name, unit.attempt, old, new)
                 else:
@@ -233,9 +262,15 @@ class Reports:
             name: value for name, value in decision.fields.items() if _differs(getattr(unit, name), value)
         }
         draft.move(
-            unit.name, decision.trigger, actor=SCHEDULER, cause=new_cause(), reason=decision.reason, phase=decision.phase,
-            fields=fields, item=decision.item,
-        )  # fmt: skip
+            unit.name,
+            decision.trigger,
+            actor=SCHEDULER,
+            cause=new_cause(),
+            reason=decision.reason,
+            phase=decision.phase,
+            fields=fields,
+            item=decision.item,
+        )
 
 
 def _differs(old: Any, new: Any) -> bool:

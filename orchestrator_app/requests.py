@@ -138,9 +138,13 @@ def _cycle(waiting: Mapping[str, list[str]], free: set[str]) -> str:
 
 def _open_item(unit: Unit, draft: Draft, request: Request, item: int | None):
     if unit.status is not Status.NEEDS_ATTENTION or unit.item is None:
-        raise IllegalMoveError(f"{unit.name} is {unit.status} and has no open question: there is nothing to {request.kind}")
+        raise IllegalMoveError(
+            f"{unit.name} is {unit.status} and has no open question: there is nothing to {request.kind}"
+        )
     if item is not None and item not in unit.items:
-        raise StaleVersionError(f"item {item} of {unit.name} is settled already; `orch show {unit.name}` shows what is open")
+        raise StaleVersionError(
+            f"item {item} of {unit.name} is settled already; `orch show {unit.name}` shows what is open"
+        )
     return draft.item(unit.item if item is None else item)
 
 
@@ -197,14 +201,18 @@ def _decide_review(request: Request, draft: Draft, context: Context, unit: Unit,
     if verdict.strip().lower() == "approve":
         following = workflow.after(asked.detail["review"])
         if following is None:
-            draft.move(unit.name, Trigger.ACCEPT, actor=request.actor, cause=request.cause, reason="approved", fields=FRESH)
+            draft.move(
+                unit.name, Trigger.ACCEPT, actor=request.actor, cause=request.cause, reason="approved", fields=FRESH
+            )
             return
         phase, fields = following.name, FRESH
     else:
         phase = asked.detail.get("back_to") or workflow.first.name
         fields = {**FRESH, "feedback": feedback.strip() or text}
     reason = f"answered: {text.splitlines()[0][:200]}"
-    draft.move(unit.name, Trigger.ANSWER, actor=request.actor, cause=request.cause, reason=reason, phase=phase, fields=fields)
+    draft.move(
+        unit.name, Trigger.ANSWER, actor=request.actor, cause=request.cause, reason=reason, phase=phase, fields=fields
+    )
 
 
 def approve(request: Request, draft: Draft, context: Context, *, item: int | None = None) -> None:

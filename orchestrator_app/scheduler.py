@@ -142,7 +142,9 @@ class Scheduler:
                 self.gate.log.tend()
             except Exception as error:
                 logger.exception("the scheduler could not act on what it had decided")
-                self.fault = f"the scheduler met an unexpected error ({type(error).__name__}: {error}); see the server's log"
+                self.fault = (
+                    f"the scheduler met an unexpected error ({type(error).__name__}: {error}); see the server's log"
+                )
 
     def _finished(self) -> bool:
         return self._closing and not self._live and not self._inbox
@@ -219,7 +221,9 @@ class Scheduler:
             self.fault = f"{error}; nothing is lost, nothing new is started, and it is tried again every second"
         else:
             logger.exception("a step of the scheduler failed")
-            self.fault = f"the scheduler met an unexpected error ({type(error).__name__}: {error}); see the server's log"
+            self.fault = (
+                f"the scheduler met an unexpected error ({type(error).__name__}: {error}); see the server's log"
+            )
         self._retained = taken
         self._reports.prepared = []
         for item in taken:
@@ -261,7 +265,9 @@ class Scheduler:
             return error
         except Exception as error:
             logger.exception("request %s failed", request.kind)
-            return OrchError(f"{request.kind} failed unexpectedly ({type(error).__name__}: {error}); see the server's log")
+            return OrchError(
+                f"{request.kind} failed unexpectedly ({type(error).__name__}: {error}); see the server's log"
+            )
         draft.merge(trial)
         return answer
 

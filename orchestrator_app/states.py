@@ -70,7 +70,9 @@ RULES: tuple[Rule, ...] = (
     Rule((_BLOCKED,), Trigger.UNBLOCK, _READY, "its last blocker is DONE, or an operator removed it"),
     Rule((_READY,), Trigger.START, _RUNNING, "the scheduler gives it a slot and a worktree"),
     Rule((_RUNNING,), Trigger.ADVANCE, _READY, "the phase passed; the next one waits for a slot"),
-    Rule((_RUNNING,), Trigger.REWORK, _READY, "a review asked for changes: back to an earlier phase, with the feedback"),
+    Rule(
+        (_RUNNING,), Trigger.REWORK, _READY, "a review asked for changes: back to an earlier phase, with the feedback"
+    ),
     Rule((_RUNNING,), Trigger.DEFER, _READY, "a passing fault or a rate limit: not before a given time"),
     Rule((_RUNNING,), Trigger.LOSE, _READY, "its process vanished without an outcome"),
     Rule((_RUNNING,), Trigger.FINISH, _DONE, "the last phase passed and its work is merged"),
@@ -139,7 +141,7 @@ def as_markdown() -> str:
         lines.append(f"| {', '.join(rule.sources)} | {rule.trigger} | {target} | {rule.when} |")
     lines += [
         "",
-        "Only DONE satisfies a dependency. Whatever is not in the table is refused, and the refusal says what is legal.",
+        "Only DONE satisfies a dependency. Whatever is not in the table is refused; the refusal says what is legal.",
         "",
         "```mermaid",
         "stateDiagram-v2",

@@ -1,4 +1,4 @@
-"""For tests of this package and of what is built on it: a hand-moved clock, an executor of scripted attempts, invariants."""
+"""For tests of this package and of what builds on it: a hand-moved clock, a scripted executor, the invariants."""
 
 from __future__ import annotations
 

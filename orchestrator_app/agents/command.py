@@ -63,8 +63,17 @@ def spec_for(project: Project, unit: Unit, phase: Phase, cwd: Path, argv: tuple[
         environment.update(agent.env)
     timeout = unit.timeout or phase.timeout
     return AttemptSpec(
-        unit.name, unit.attempt, phase.name, tuple(argv), str(cwd), environment, str(where), prompt, timeout, project.grace
-    )  # fmt: skip
+        unit.name,
+        unit.attempt,
+        phase.name,
+        tuple(argv),
+        str(cwd),
+        environment,
+        str(where),
+        prompt,
+        timeout,
+        project.grace,
+    )
 
 
 # At the end of the PATH: agents find `orch` when it isn't installed for everyone, and lose no program of their own.

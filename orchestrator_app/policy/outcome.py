@@ -40,8 +40,15 @@ def passed(project: Project, unit: Unit, phase: Phase, reason: str | None = None
 
 
 def failed(
-    project: Project, unit: Unit, phase: Phase, why: str, now: float, chance: random.Random, text: str = "", retried: bool = True
-) -> Decision:  # fmt: skip
+    project: Project,
+    unit: Unit,
+    phase: Phase,
+    why: str,
+    now: float,
+    chance: random.Random,
+    text: str = "",
+    retried: bool = True,
+) -> Decision:
     """The phase has failed: another attempt later, or, with its retries used up, a person."""
     failures = unit.failures + 1
     retries = phase.retries if unit.retries is None else unit.retries
@@ -98,7 +105,9 @@ def _of_review(project: Project, unit: Unit, phase: Phase, review: dict[str, Any
             item = attention.reviewed_too_often(unit, phase, feedback)
             return reworked(unit, phase, feedback, f"{phase.name} asked for changes", item)
         case "escalate":
-            return Decision(Trigger.ASK, f"{phase.name} wants a person to decide", item=attention.escalation(unit, phase, feedback))
+            return Decision(
+                Trigger.ASK, f"{phase.name} wants a person to decide", item=attention.escalation(unit, phase, feedback)
+            )
     return passed(project, unit, phase, f"{phase.name} approved")
 
 

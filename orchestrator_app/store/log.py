@@ -245,9 +245,7 @@ class Log:
 
 
 def _records(cursor: duckdb.DuckDBPyConnection, record: type, since: int, limit: int) -> Iterator[Record]:
-    result = cursor.execute(
-        f"SELECT * FROM {TABLES[record]} WHERE seq > ? AND seq <= ? ORDER BY seq", [since, limit]
-    )
+    result = cursor.execute(f"SELECT * FROM {TABLES[record]} WHERE seq > ? AND seq <= ? ORDER BY seq", [since, limit])
     while rows := result.fetchmany(10_000):
         for row in rows:
             yield from_row(record, row)

@@ -58,7 +58,9 @@ def open_verified(
             connection = connect(path)
         except duckdb.IOException as error:
             if "lock" in str(error).lower():
-                raise StoreError(f"{path} is open in another process: close it there first ({_one_line(error)})") from error
+                raise StoreError(
+                    f"{path} is open in another process: close it there first ({_one_line(error)})"
+                ) from error
             failures.append(f"{title}: {_one_line(error)}")
             continue
         except duckdb.Error as error:
@@ -75,7 +77,9 @@ def open_verified(
             note = f"the log was recovered {title}, with {added} rows from the journal"
             logger.warning("%s; the damaged files are kept beside it", note)
         return connection, note
-    raise StoreError(f"the log {path} can't be opened ({'; '.join(failures)}): restore it from a backup of {path.parent}")
+    raise StoreError(
+        f"the log {path} can't be opened ({'; '.join(failures)}): restore it from a backup of {path.parent}"
+    )
 
 
 def _lay_out(path: Path, wal: Path, source: Path, wal_length: int | None) -> None:

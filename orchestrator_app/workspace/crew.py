@@ -96,7 +96,7 @@ class Crew:
         self._do(work, unit, attempt, exited)
 
     def build_merge(self, unit: str, attempt: int, *, to_verify: bool) -> None:
-        """Merge the unit's branch into the base branch in memory, and check the result out when it is to be verified."""
+        """Merge the unit's branch into the base branch in memory; check the result out when it is to be verified."""
         project = self._project
 
         def work() -> MergeBuilt:
@@ -112,7 +112,9 @@ class Crew:
     def advance(self, unit: str, attempt: int, old: str, new: str) -> None:
         """Move the base branch to a built merge."""
         project = self._project
-        self._do(lambda: MergeAdvanced(unit, attempt, merge.advance(project.root, project.base, old, new)), unit, attempt)
+        self._do(
+            lambda: MergeAdvanced(unit, attempt, merge.advance(project.root, project.base, old, new)), unit, attempt
+        )
 
     def clean(self, unit: str, *, merged: bool) -> None:
         """Remove the scratch checkout and, when its work is merged, the unit's worktree."""

@@ -1,0 +1,267 @@
+"""Any order of requests, outcomes, failures and restarts ends with log = model = what a subscriber saw.
+
+The real scheduler, gate, log and model, moved by hand: only the executor is the shipped fake, and time stands still
+until it is moved. A commit fails because the process may write to no file; a crash closes nothing in order.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from orchestrator_app.errors import OrchError
+from orchestrator_app.executors.base import Exited
+from orchestrator_app.orchestrator import Orchestrator
+from orchestrator_app.settings import load_project
+from orchestrator_app.states import Status
+from orchestrator_app.testing import FakeExecutor, HandClock, Subscriber, assert_consistent
+
+SETTINGS = """
+[project]
+slots = 2
+touches = "{touches}"
+label_slots = {{gpu = 1}}
+[workflow]
+isolation = "none"
+phases = ["PLAN", "IMPLEMENT", "REVIEW"]
+[phases.IMPLEMENT]
+retries = 1
+stall = 600
+[phases.REVIEW]
+back_to = "IMPLEMENT"
+reworks = 1
+[agents.any]
+command = ["true"]
+"""
+NAMES = [f"u{number}" for number in range(7)]
+names = st.sampled_from(NAMES)
+lists_of_names = st.lists(names, max_size=2, unique=True)
+
+
+class Walk(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.clock = HandClock()
+        self.executor = FakeExecutor(self.clock)
+        self.acknowledged: list[tuple[str, int]] = []
+        self.touches = "serialize"
+        self.boot()
+
+    def boot(self) -> None:
+        (self.folder / "orchestrator.toml").write_text(SETTINGS.format(touches=self.touches))
+        self.orchestrator = Orchestrator(
+            load_project(self.folder), executor=self.executor, clock=self.clock, chance=random.Random(1)
+        )
+        self.scheduler = self.orchestrator.open()
+        self.subscriber = Subscriber(self.orchestrator.board)
+        self.subscriber.mirror.fold(self.orchestrator.log.read())
+        self.scheduler.recover()
+        self.step()
+
+    def step(self) -> None:
+        self.scheduler.step(self.clock(), self.executor.wait(0))
+
+    def ask(self, kind: str, unit: str | None = None, **args) -> bool:
+        """Send a request and step; whether it was granted."""
+        future = self.orchestrator.request(kind, unit, actor="operator:walk", **args)
+        self.step()
+        try:
+            answer = future.result(0)
+        except OrchError as error:
+            assert str(error) and "\n" not in str(error)
+            return False
+        self.acknowledged.append((kind, answer["seq"]))
+        return True
+
+    @property
+    def board(self):
+        return self.orchestrator.board
+
+    # -- requests
+
+    @rule(
+        names=st.lists(names, min_size=1, max_size=3, unique=True),
+        after=lists_of_names,
+        touches=st.booleans(),
+        gpu=st.booleans(),
+        priority=st.integers(-2, 2),
+    )
+    def submit(self, names, after, touches, gpu, priority):
+        shared = {"after": after, "priority": priority, "labels": ["gpu"] if gpu else []}
+        before = len(self.board.units)
+        granted = self.ask(
+            "submit", units=[{"name": name, "touches": ["src/**"] if touches else [], **shared} for name in names]
+        )
+        assert len(self.board.units) == before + (len(names) if granted else 0)
+
+    @rule(unit=names, kind=st.sampled_from(["cancel", "pause", "resume", "reopen", "approve", "reject", "retry"]))
+    def decide(self, unit, kind):
+        self.ask(kind, unit)
+
+    @rule(unit=names, text=st.sampled_from(["yes", "wait", "approve", ""]))
+    def answer(self, unit, text):
+        self.ask("answer", unit, text=text)
+
+    @rule(unit=names)
+    def accept(self, unit):
+        self.ask("accept", unit, reason="good enough")
+
+    @rule(unit=names, other=names, ruling=st.sampled_from(["serialize", "parallelize"]))
+    def resolve(self, unit, other, ruling):
+        self.ask("resolve", unit, other=other, ruling=ruling)
+
+    @rule(unit=names, after=lists_of_names, priority=st.integers(-3, 3), stale=st.booleans())
+    def edit(self, unit, after, priority, stale):
+        known = self.board.units.get(unit)
+        version = known.version - 1 if known and stale else None
+        granted = self.ask("edit", unit, version=version, set={"after": after, "priority": priority})
+        assert not (granted and version is not None)
+
+    @rule(paused=st.booleans())
+    def dispatch(self, paused):
+        self.ask("dispatch", paused=paused)
+
+    # -- what attempts do
+
+    def _one(self, data):
+        return data.draw(st.sampled_from(sorted(name for name, _ in self.executor.running)))
+
+    @precondition(lambda self: self.executor.running)
+    @rule(data=st.data(), code=st.sampled_from([0, 0, 0, 1, 75]))
+    def exits(self, data, code):
+        self.executor.exits(self._one(data), code)
+        self.step()
+
+    @precondition(lambda self: self.executor.running)
+    @rule(
+        data=st.data(),
+        message=st.sampled_from(
+            [
+                {"type": "ask", "question": "which?"},
+                {"type": "ask", "kind": "approval", "question": "may I?"},
+                {"type": "progress", "percent": 5},
+                {"type": "review", "decision": "changes", "feedback": "more tests"},
+                {"type": "review", "decision": "escalate"},
+                {"type": "defer", "until": "2023-11-15T00:00:00Z"},
+                {"type": "usage", "input_tokens": 3},
+                {"type": "session", "id": "s"},
+                {"type": "nonsense"},
+            ]
+        ),
+    )
+    def says(self, data, message):
+        self.executor.says(self._one(data), **message)
+        self.step()
+
+    @precondition(lambda self: any(attempt > 1 for _, attempt in self.executor.running))
+    @rule(data=st.data())
+    def a_late_exit_of_a_fenced_attempt_arrives(self, data):
+        unit = self._one(data)
+        attempt = self.executor.attempt_of(unit)
+        before = self.board.row(unit).version
+        self.scheduler.step(
+            self.clock(), [Exited(unit, attempt - 1, 0, None, "exit", "", self.clock(), self.clock(), 0)]
+        )
+        assert self.board.row(unit).version == before or attempt == 1
+
+    @precondition(lambda self: self.executor.stopped)
+    @rule()
+    def stopped_attempts_end(self):
+        self.executor.ends_as_told()
+        self.step()
+
+    @rule(seconds=st.sampled_from([1, 5, 700]))
+    def time_passes(self, seconds):
+        self.clock.forward(seconds)
+        self.step()
+
+    # -- what goes wrong
+
+    @rule(unit=names, kind=st.sampled_from(["cancel", "pause", "retry", "submit"]))
+    def the_disk_is_full(self, unit, kind):
+        before = self.board.seq
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+        try:
+            args = {"units": [{"name": unit}]} if kind == "submit" else {}
+            granted = self.ask(kind, None if kind == "submit" else unit, **args)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert not granted and self.board.seq == before
+        self.clock.forward(2)
+        self.step()
+        assert self.scheduler.fault is None
+
+    @rule(lost=st.booleans(), touches=st.sampled_from(["serialize", "ask", "ignore"]))
+    def the_server_is_killed_and_started_again(self, lost, touches):
+        self.orchestrator.log._connection.close()
+        self.orchestrator.log._journal.close()
+        if lost and self.executor.running:
+            self.executor.running.pop(next(iter(self.executor.running)))
+        self.executor.stopped = []
+        self.touches = touches
+        self.boot()
+
+    # -- what holds at every moment
+
+    @invariant()
+    def slots_and_blockers_are_respected(self):
+        waiting = {n for n, _ in self.executor.running if self.board.row(n).status is Status.NEEDS_ATTENTION}
+        # An agent that waited and was answered goes on at once, whoever took its slot meanwhile.
+        resumed = {n for n, _ in self.executor.running if self.board.row(n).answers}
+        assert len(self.executor.running) - len(waiting | resumed) <= 2
+        for unit in self.board.units.values():
+            if unit.status is Status.RUNNING:
+                assert (unit.name, unit.attempt) in self.executor.running
+
+    @invariant()
+    def log_model_and_subscriber_agree(self):
+        assert_consistent(self.orchestrator.log, self.board, self.subscriber)
+        assert all(seq <= self.board.seq for _, seq in self.acknowledged)
+
+    def teardown(self):
+        try:
+            self.everything_ends_once_the_faults_stop()
+        finally:
+            self.orchestrator.stop()
+            shutil.rmtree(self.folder)
+
+    def everything_ends_once_the_faults_stop(self):
+        self.ask("dispatch", paused=False)
+        for _ in range(200):
+            self.executor.ends_as_told()
+            for unit, attempt in list(self.executor.running):
+                if (unit, attempt) in self.executor.running:
+                    self.executor.exits(unit)
+            self.clock.forward(100_000)
+            self.step()
+            for unit in list(self.board.units.values()):
+                match unit.status:
+                    case Status.NEEDS_ATTENTION:
+                        self.ask("accept", unit.name, reason="the walk ends")
+                    case Status.PAUSED:
+                        self.ask("resume", unit.name)
+                    case Status.CANCELLED:
+                        self.ask("reopen", unit.name)
+            if all(unit.status is Status.DONE for unit in self.board.units.values()):
+                break
+        assert all(unit.status is Status.DONE for unit in self.board.units.values()), self.board.counts
+        assert_consistent(self.orchestrator.log, self.board, self.subscriber)
+        assert not self.executor.running and not self.board.attention
+
+
+TestWalk = Walk.TestCase
+TestWalk.settings = settings(
+    max_examples=40,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
