@@ -106,8 +106,8 @@ def run_git(
     it, more than 256 MiB is an error. When another git holds a lock file, git is tried again for
     `lock_patience` seconds. Raises GitError when git is missing, takes too long or ends with a code not in `ok`.
     """
-    place = cwd if isinstance(cwd, Place) else place_of(cwd)
-    work_tree = place.work_tree if place else Path(str(cwd))
+    place = cwd if isinstance(cwd, Place) else place_of(cwd.absolute())
+    work_tree = cwd.work_tree if isinstance(cwd, Place) else cwd
     plain = _PLAIN_DIFF if args[0] in _SHOWS_DIFFS else ()
     argv = [*_PREFIX, args[0], *plain, *args[1:]]
     env = _environment(place)
@@ -115,7 +115,8 @@ def run_git(
     patience = time.monotonic() + lock_patience
     pause = 0.01
     while True:
-        done = run_process(argv, work_tree, env, input, deadline, timeout, limit)
+        left = max(0.1, deadline - time.monotonic())
+        done = run_process(argv, work_tree, env, name=f"git {args[0]}", timeout=left, input=input, limit=limit)
         if done.code == 0 or not locked_by(done.err):
             break
         if time.monotonic() + pause > min(patience, deadline):
@@ -162,7 +163,7 @@ _known: dict[Path, tuple[tuple, dict[str, str]]] = {}
 
 
 def _overrides(place: Place, env: dict[str, str]) -> dict[str, str]:
-    """Variables that undo the programs a repository's own configuration names, and that give an identity if none is set.
+    """Variables that undo the programs a repository's own configuration names, and give an identity if none is set.
 
     One more git process, but only when a configuration file has changed since the last look.
     """
@@ -171,7 +172,7 @@ def _overrides(place: Place, env: dict[str, str]) -> dict[str, str]:
     if known and known[0] == signature:
         return known[1]
     argv = ["git", "config", "--show-scope", "-z", "--get-regexp", _SCANNED]
-    done = run_process(argv, place.work_tree, env, None, time.monotonic() + 20, 20, None)
+    done = run_process(argv, place.work_tree, env, name="git config", timeout=20)
     if done.code not in (0, 1):
         raise GitError(_complaint(["config"], place.work_tree, done))
     fields = done.out.split("\0")[:-1]

@@ -1,4 +1,4 @@
-"""Merging a unit: the result is built from objects alone, verified in a scratch worktree, and only then becomes the base.
+"""Merging a unit: built from objects alone, verified in a scratch worktree, and only then made the base.
 
 Nobody's checkout is touched before `advance`, which compares and swaps the branch; a process killed at any point leaves
 the base branch at the old commit or at the new one.
@@ -9,22 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator_app.errors import GitError, WorkspaceError
-from orchestrator_app.workspace.git import Completed, Place, is_sha, locked_by, place_of, printable, read_ref, run_git
+from orchestrator_app.errors import GitError, UsageError, WorkspaceError
+from orchestrator_app.workspace.git import locked_by, read_ref, run_git
+from orchestrator_app.workspace.places import Place, half_made, is_sha, linked_place, listed, place_of, printable
+from orchestrator_app.workspace.process import Completed
 from orchestrator_app.workspace.worktrees import (
     CHECKOUT_TIMEOUT,
     base_ref,
     delete_worktree,
-    half_made,
-    linked_place,
     open_place,
     repository_lock,
-    sweep_deleted,
     unit_ref,
 )
 
 CONFLICT_TEXT_LIMIT = 20_000  # bytes of conflicted text that an agent or an operator is shown
 OPERATOR_LOCK_PATIENCE = 1.0  # seconds; the operator's git may hold its index for long (an open editor)
+
+#: back to git's defaults, whatever branch.*.mergeOptions says
+_AS_ITSELF = ("--no-squash", "--commit", "--no-autostash", "--no-verify", "--no-verify-signatures", "--no-stat")
 
 _OPEN_BUSINESS = {
     "MERGE_HEAD": "a merge",
@@ -70,27 +72,24 @@ class Moved:
 
 @dataclass(frozen=True)
 class Blocked:
-    """The checkout of the base branch can't be updated without a person; `why` says what to do. Nothing has changed."""
+    """The checkout of the base branch can't be updated without a person; `why` says what to do. No branch has moved."""
 
     files: list[str]
     why: str
 
 
 def build(root: Path, unit: str, base: str) -> Built | Conflict | Nothing:
-    """Merge the unit's branch into `base` in memory: one merge commit, no checkout, no branch moved."""
+    """Merge the unit's branch into `base` in memory: one merge commit, no checkout touched, no branch moved."""
     place = open_place(root)
     old, work = _tip(place, base_ref(base)), _tip(place, unit_ref(unit))
     if run_git(["merge-base", "--is-ancestor", work, old], place, ok=(0, 1)).code == 0:
         return Nothing()
-    merged = run_git(
-        ["merge-tree", "--write-tree", "-z", "--name-only", "--messages", old, work],
-        place,
-        timeout=CHECKOUT_TIMEOUT,
-        ok=(0, 1),
-    )
+    merge = ["merge-tree", "--write-tree", "-z", "--name-only", "--messages", old, work]
+    merged = run_git(merge, place, timeout=CHECKOUT_TIMEOUT, ok=(0, 1))
     tree, *rest = merged.out.split("\0")
     if not is_sha(tree):
-        raise GitError(f"orch/{unit} can't be merged into {base}: {printable(merged.err or merged.out).strip()[-300:]}")
+        reason = printable(merged.err or merged.out).strip()[-300:]
+        raise GitError(f"orch/{unit} can't be merged into {base}: {reason}; look at `git log orch/{unit}`")
     if merged.code:
         return _conflict(place, old, tree, rest)
     message = f"Merge unit {unit}\n\nBranch orch/{unit} at {work[:12]} into {base}.\n"
@@ -99,14 +98,14 @@ def build(root: Path, unit: str, base: str) -> Built | Conflict | Nothing:
 
 
 def scratch(root: Path, state: Path, unit: str, sha: str) -> Path:
-    """A worktree, on no branch, that holds commit `sha`, to verify it in. Called again for the same commit, it is left as is."""
+    """A worktree, on no branch, at commit `sha`, to verify it in. If it is there already, it is left as it is."""
+    if not is_sha(sha):
+        raise UsageError(f"{sha!r} is not a commit's name; use the full one, as `build` returns it")
     place = open_place(root)
     path = _scratch_path(state, unit)
-    if not is_sha(sha):
-        raise WorkspaceError(f"{sha!r} is not a commit's name, so {unit} can't be verified; build the merge again")
     with repository_lock(place):
         existing = linked_place(place, path)
-        if existing and path.is_dir() and not half_made(existing) and _detached_at(existing, sha):
+        if existing and path.is_dir() and not half_made(existing) and _reads(existing.git_dir / "HEAD", sha):
             return path
         _drop(place, path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,11 +121,13 @@ def drop_scratch(root: Path, state: Path, unit: str) -> None:
 
 
 def advance(root: Path, base: str, old: str, new: str) -> Advanced | Moved | Blocked:
-    """Move branch `base` from `old` to `new` (which must descend from it), and a checkout of it along, or change nothing.
+    """Move branch `base` from `old` to `new`, its descendant, and a checkout of it along; or move nothing.
 
     Uncommitted and untracked files in that checkout, ignored ones included, are never overwritten. Done twice, it is
     Advanced again.
     """
+    if not (is_sha(old) and is_sha(new)):
+        raise UsageError(f"{old!r} and {new!r} must be commits' full names, as `build` returns them")
     place = open_place(root)
     ref = base_ref(base)
     with repository_lock(place):
@@ -143,7 +144,7 @@ def advance(root: Path, base: str, old: str, new: str) -> Advanced | Moved | Blo
             return Blocked([], f"{base} is checked out in {both}; check out another branch in one of them")
         if not checkouts:
             return _swap(place, ref, old, new)
-        return _update_checkout(place, checkouts[0], base, old, new)
+        return _update_checkout(place, checkouts[0], ref, old, new)
 
 
 def _swap(place: Place, ref: str, old: str, new: str) -> Advanced | Moved:
@@ -153,36 +154,30 @@ def _swap(place: Place, ref: str, old: str, new: str) -> Advanced | Moved:
     return _outcome(place, ref, old, new, done)
 
 
-def _update_checkout(place: Place, checkout: Place, base: str, old: str, new: str) -> Advanced | Moved | Blocked:
+def _update_checkout(place: Place, checkout: Place, ref: str, old: str, new: str) -> Advanced | Moved | Blocked:
+    where = checkout.work_tree
     for name, business in _OPEN_BUSINESS.items():
         if (checkout.git_dir / name).exists():
-            return Blocked([], f"{business} is in progress in {checkout.work_tree}; finish or abort it there")
-    # every option that a configured branch.*.mergeOptions could have set is set back
+            return Blocked([], f"{business} is in progress in {where}; finish or abort it there")
     done = run_git(
-        ["merge", "--ff-only", "--no-overwrite-ignore", "--no-squash", "--commit", "--no-autostash", "--no-verify"]
-        + ["--no-verify-signatures", "--no-stat", "--quiet", new],
+        ["merge", "--ff-only", "--no-overwrite-ignore", *_AS_ITSELF, "--quiet", new],
         checkout,
         timeout=CHECKOUT_TIMEOUT,
         ok=range(256),
         lock_patience=OPERATOR_LOCK_PATIENCE,
     )
-    tip = _tip(place, base_ref(base))
-    if done.code == 0 or tip != old:
-        return _outcome(place, base_ref(base), old, new, done)
+    if done.code == 0 or _tip(place, ref) != old:
+        return _outcome(place, ref, old, new, done)
     lock = locked_by(done.err)
     if lock:
         return Blocked(
-            [], f"another git holds {printable(lock)}; let it finish, or delete that file if no git runs there"
+            [], f"another git holds {printable(lock)}; let it finish, or delete that file if none runs there"
         )
     files = [printable(line[1:]) for line in done.err.splitlines() if line.startswith("\t")]
     if files:
-        return Blocked(
-            files, f"the merge would overwrite these in {checkout.work_tree}; commit, stash or move them there"
-        )
+        return Blocked(files, f"the merge would overwrite {listed(files)} in {where}; commit, stash or move them there")
     said = [line for line in printable(done.err).splitlines() if line.startswith(("fatal:", "error:"))]
-    return Blocked(
-        [], f"{checkout.work_tree} can't be updated ({(said or ['git gave no reason'])[0][:300]}); mend that there"
-    )
+    return Blocked([], f"{where} can't be updated ({(said or ['git gave no reason'])[0][:300]}); mend that there")
 
 
 def _outcome(place: Place, ref: str, old: str, new: str, done: Completed) -> Advanced | Moved:
@@ -192,20 +187,21 @@ def _outcome(place: Place, ref: str, old: str, new: str, done: Completed) -> Adv
         return Advanced()
     if tip != old:
         return Moved(tip)
-    raise GitError(
-        f"{ref} could not be moved to {new[:12]}: {printable(done.err).strip()[-300:] or 'git gave no reason'}"
-    )
+    reason = printable(done.err).strip()[-300:] or "git gave no reason"
+    raise GitError(f"{ref} could not be moved to {new[:12]}: {reason}; mend that, then merge again")
 
 
 def _checkouts(place: Place, ref: str) -> tuple[list[Place], list[Path]]:
     """Where the branch is checked out, and where it is being rebased (HEAD is detached then)."""
-    listed = run_git(["worktree", "list", "--porcelain", "-z"], place).out
+    listing = run_git(["worktree", "list", "--porcelain", "-z"], place).out
     checkouts, rebasing = [], []
-    for record in listed.split("\0\0"):
+    for record in listing.split("\0\0"):
         lines = record.split("\0")
+        if not lines[0].startswith("worktree ") or "bare" in lines:
+            continue
         path = Path(lines[0].removeprefix("worktree "))
-        one = place_of(path) if lines[0].startswith("worktree ") and "bare" not in lines else None
-        one = linked_place(place, path) or one  # an agent can write a worktree's `.git`; the repository's record counts
+        # an agent can write the `.git` file of a worktree: where the repository has a record, that counts
+        one = linked_place(place, path) or place_of(path)
         if one is None or not path.is_dir():
             continue
         if f"branch {ref}" in lines:
@@ -224,13 +220,13 @@ def _reads(file: Path, text: str) -> bool:
 
 def _conflict(place: Place, old: str, tree: str, rest: list[str]) -> Conflict:
     split = rest.index("") if "" in rest else len(rest)
-    files = list(dict.fromkeys(rest[:split]))
+    files = rest[:split]
     messages, at = [], split + 1
-    while at < len(rest) and rest[at].isdigit():  # a message is: number of paths, the paths, kind, text
-        at += int(rest[at]) + 1
-        if len(rest) > at + 1 and rest[at].startswith("CONFLICT"):
-            messages.append(printable(rest[at + 1]).strip())
-        at += 2
+    while at < len(rest) and rest[at].isdigit():  # a message is: the number of paths, the paths, its kind, its text
+        kind = at + int(rest[at]) + 1
+        if len(rest) > kind + 1 and rest[kind].startswith("CONFLICT"):
+            messages.append(printable(rest[kind + 1]).strip())
+        at = kind + 2
     shown = run_git(["diff", old, tree, "--", *files[:100]], place, limit=CONFLICT_TEXT_LIMIT)
     text = "\n".join(messages) + "\n\n" + printable(shown.out) + ("\n[cut]\n" if shown.cut else "")
     return Conflict([printable(file) for file in files], text)
@@ -239,9 +235,8 @@ def _conflict(place: Place, old: str, tree: str, rest: list[str]) -> Conflict:
 def _tip(place: Place, ref: str) -> str:
     sha = read_ref(place, ref)
     if sha is None:
-        raise WorkspaceError(
-            f"the branch {ref.removeprefix('refs/heads/')} is gone; see `git reflog` for its last commit"
-        )
+        name = ref.removeprefix("refs/heads/")
+        raise WorkspaceError(f"the branch {name} is gone; `git reflog` may have its last commit: bring it back")
     return sha
 
 
@@ -249,12 +244,6 @@ def _scratch_path(state: Path, unit: str) -> Path:
     return state / "scratch" / unit_ref(unit).removeprefix("refs/heads/orch/")
 
 
-def _detached_at(worktree: Place, sha: str) -> bool:
-    return _reads(worktree.git_dir / "HEAD", sha)
-
-
 def _drop(place: Place, path: Path) -> None:
-    sweep_deleted(path.parent)
-    worktree = linked_place(place, path)
-    if worktree or path.exists():
-        delete_worktree(place, worktree or Place(path, place.common_dir, path))
+    if linked_place(place, path) or path.exists():
+        delete_worktree(place, path)

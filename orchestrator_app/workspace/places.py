@@ -19,9 +19,16 @@ class Place:
     common_dir: Path
     work_tree: Path
 
+    def locked_by_git(self) -> bool:
+        """Whether git's own mark is on this worktree: git is making it, or was when it was killed."""
+        try:
+            return (self.git_dir / "locked").read_text(errors="replace").strip() == "initializing"
+        except OSError:
+            return False
+
 
 def place_of(work_tree: Path) -> Place | None:
-    """The place of the checkout whose top level is `work_tree`, by its `.git`; None if it has none. Starts no process."""
+    """The place of the checkout whose top level is `work_tree`, by its `.git`; None if it has none."""
     dot_git = work_tree / ".git"
     try:
         if dot_git.is_dir():
@@ -68,3 +75,14 @@ def printable(text: str) -> str:
 
 def is_sha(text: str) -> bool:
     return _SHA.fullmatch(text) is not None
+
+
+def half_made(worktree: Place) -> bool:
+    """Whether git was killed before a worktree's files were all there, so that nobody has worked in it yet."""
+    return worktree.locked_by_git() and not (worktree.git_dir / "index").exists()
+
+
+def listed(files: list[str]) -> str:
+    """The first few names, for a message."""
+    more = f" and {len(files) - 5} more" if len(files) > 5 else ""
+    return ", ".join(printable(file) for file in files[:5]) + more

@@ -32,11 +32,17 @@ def run_process(
     argv: list[str],
     cwd: Path,
     env: dict[str, str],
-    input: bytes | None,
-    deadline: float,
+    *,
+    name: str,
     timeout: float,
-    limit: int | None,
+    input: bytes | None = None,
+    limit: int | None = None,
 ) -> Completed:
+    """Run `argv` (called `name` in errors) for at most `timeout` seconds. Output is cut after `limit` bytes, if given.
+
+    Raises GitError when it can't be started, takes too long, or writes more than OUTPUT_LIMIT.
+    """
+    where = printable(str(cwd))
     try:
         process = subprocess.Popen(
             argv,
@@ -49,12 +55,14 @@ def run_process(
         )
     except (FileNotFoundError, NotADirectoryError) as error:
         if not cwd.is_dir():
-            raise GitError(f"{printable(str(cwd))} is not a directory, so git can't run there") from error
+            raise GitError(f"{where} is not a directory, so git can't run there; check that it wasn't moved") from error
         raise GitError("git is not installed or not on PATH; install git 2.38 or newer") from error
     except OSError as error:
-        raise GitError(f"git can't be started: {error.strerror}") from error
+        raise GitError(
+            f"git can't be started in {where}: {error.strerror}; free what is short, then try again"
+        ) from error
     try:
-        out, err, why = _converse(process, input, deadline, OUTPUT_LIMIT if limit is None else limit)
+        out, err, why = _converse(process, input, time.monotonic() + timeout, OUTPUT_LIMIT if limit is None else limit)
     except BaseException:
         _stop(process)
         raise
@@ -62,11 +70,12 @@ def run_process(
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream:
                 stream.close()
-    command = argv[len(_PREFIX)] if len(argv) > len(_PREFIX) else argv[1]
     if why == "late":
-        raise GitError(f"git {command} in {printable(str(cwd))} took more than {timeout:g} s and was stopped")
+        raise GitError(f"{name} in {where} took more than {timeout:.3g} s and was stopped; see what it waits for there")
     if why == "long" and limit is None:
-        raise GitError(f"git {command} in {printable(str(cwd))} wrote more than {OUTPUT_LIMIT} bytes and was stopped")
+        raise GitError(
+            f"{name} in {where} wrote more than {OUTPUT_LIMIT:,} bytes and was stopped; see what it lists there"
+        )
     return Completed(
         process.returncode,
         out.decode("utf-8", "surrogateescape"),

@@ -1,7 +1,8 @@
 """A unit's branch and worktree: made once, mended when something was broken, removed only when nothing can be lost.
 
-The branch is `refs/heads/orch/UNIT`, the worktree `STATE/worktrees/UNIT`. Where git keeps a worktree's administration is
-found from the repository's side (`worktrees/*/gitdir`), never by the `.git` file in the worktree, which an agent can write.
+The branch is `refs/heads/orch/UNIT`, the worktree `STATE/worktrees/UNIT`. Where git keeps a worktree's administration
+is found from the repository's side (`worktrees/*/gitdir`), never by the `.git` file in the worktree, which an agent
+can write.
 """
 
 from __future__ import annotations
@@ -12,11 +13,21 @@ import shutil
 import stat
 import threading
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator_app.errors import GitError, UsageError, WorkspaceError
-from orchestrator_app.workspace.git import Place, is_sha, place_of, printable, read_ref, run_git
+from orchestrator_app.workspace.git import read_ref, run_git
+from orchestrator_app.workspace.leftovers import drop_stale_locks, head_of, last_commit, resolved, uncommitted
+from orchestrator_app.workspace.places import (
+    Place,
+    half_made,
+    is_sha,
+    linked_place,
+    linked_places,
+    listed,
+    place_of,
+    printable,
+)
 
 CHECKOUT_TIMEOUT = 600.0  # seconds; a large repository on a slow disk
 DIFF_LIMIT = 2_000_000  # bytes of a diff that anyone is shown
@@ -53,17 +64,18 @@ def check_repository(root: Path, base: str) -> None:
         if top:
             raise WorkspaceError(f"{root} is inside the git repository {top}; start in its top level, {top}")
         if "work tree" in done.err:
-            raise WorkspaceError(
-                f"{root} is a bare git repository; make a checkout of it (`git clone`) and start there"
-            )
+            raise WorkspaceError(f"{root} is a bare git repository; `git clone` it and start in the clone")
         raise WorkspaceError(f"{root} is not a git repository; run `git init` and commit something first")
     place = open_place(root)
-    if read_ref(place, base_ref(base)) is None:
-        if run_git(["rev-parse", "--verify", "--quiet", "HEAD"], place, ok=(0, 1, 128)).code:
-            raise WorkspaceError(f"{root} has no commit yet; commit something to the branch {base} first")
-        raise WorkspaceError(
-            f"{root} has no branch {base}; set `base` in orchestrator.toml to one of: {', '.join(_branches(place))}"
-        )
+    if read_ref(place, base_ref(base)) is not None:
+        return
+    if run_git(["rev-parse", "--verify", "--quiet", "HEAD"], place, ok=(0, 1, 128)).code:
+        raise WorkspaceError(f"{root} has no commit yet; commit something to the branch {base} first")
+    recent = ["for-each-ref", "--count=5", "--sort=-committerdate", "--format=%(refname:strip=2)", "refs/heads/"]
+    branches = printable(run_git(recent, place).out).split() or ["(there is none yet)"]
+    raise WorkspaceError(
+        f"{root} has no branch {base}; set `base` in orchestrator.toml to one of: {', '.join(branches)}"
+    )
 
 
 def open_place(root: Path) -> Place:
@@ -74,31 +86,25 @@ def open_place(root: Path) -> Place:
     return place
 
 
-def delete_worktree(place: Place, worktree: Place) -> None:
+def delete_worktree(place: Place, path: Path) -> None:
     """Delete a worktree and git's record of it. Renamed first: a half-deleted one must never look like work."""
-    gone = None
-    if os.path.lexists(worktree.work_tree):
-        gone = worktree.work_tree.with_name(f".gone-{uuid.uuid4().hex}")
-        worktree.work_tree.rename(gone)
-    if worktree.git_dir.parent == place.common_dir / "worktrees":
+    sweep_deleted(path.parent)
+    worktree = linked_place(place, path)
+    gone = path.with_name(f".gone-{uuid.uuid4().hex}")
+    if os.path.lexists(path):
+        path.rename(gone)
+    if worktree:
         shutil.rmtree(worktree.git_dir, onerror=_force)
-    if gone:
-        shutil.rmtree(gone, onerror=_force)
+    sweep_deleted(path.parent)
 
 
 def sweep_deleted(parent: Path) -> None:
-    """Finish deletions in `parent` that a crash interrupted."""
+    """Delete what was renamed to be deleted in `parent`, also what a crash has left of it."""
     for gone in parent.glob(".gone-*"):
-        shutil.rmtree(gone, onerror=_force)
-
-
-def half_made(worktree: Place) -> bool:
-    """Whether git was killed while it made this worktree, so that nobody has worked in it yet."""
-    try:
-        reason = (worktree.git_dir / "locked").read_text()
-    except OSError:
-        return False
-    return reason.strip() == "initializing" and not (worktree.git_dir / "index").exists()
+        if gone.is_dir() and not gone.is_symlink():
+            shutil.rmtree(gone, onerror=_force)
+        else:
+            gone.unlink()
 
 
 class Worktrees:
@@ -125,69 +131,60 @@ class Worktrees:
         An existing branch is never moved, files in an existing worktree are never changed. To be called while no
         attempt of the unit runs. Raises WorkspaceError when something stands in the way that only a person may move.
         """
-        if not is_sha(base_sha):
-            raise UsageError(f"{base_sha!r} is not a commit's name; use the full one, as `tip` returns it")
+        _check_sha(base_sha)
         path = self.path(unit)
         with self._lock:
             worktree = linked_place(self._place, path) or self._moved(unit, path)
             if worktree and (half_made(worktree) or not path.is_dir()):
                 self._keep_detached(unit, worktree)
-                delete_worktree(self._place, worktree)
+                delete_worktree(self._place, path)
                 worktree = None
             if worktree:
                 self._mend(unit, worktree)
-                return path
-            if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
-                raise WorkspaceError(
-                    f"{path} exists and is no worktree of this repository; move it away, then retry {unit}"
-                )
-            self._make(unit, path, base_sha)
+            elif os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
+                raise WorkspaceError(f"{path} is no worktree of this repository; move it away, then retry {unit}")
+            else:
+                self._make(unit, path, base_sha)
         return path
 
     def commit_all(self, unit: str, message: str) -> str | None:
-        """Commit everything in the unit's worktree that isn't ignored to its branch; the new commit, or None if nothing is new.
+        """Commit all that isn't ignored in the unit's worktree to its branch; the new commit, None if nothing is new.
 
         Repositories nested in the worktree are left alone (a link to a commit nobody else has is worse than none).
         Raises WorkspaceError when HEAD isn't the unit's branch, or a conflict is unresolved; then nothing has changed.
         """
         worktree = self._existing(unit)
-        _drop_stale_locks(worktree, unit)
+        drop_stale_locks(worktree, unit_ref(unit))
         self._check_head(unit, worktree)
-        changed, deleted, unmerged = self._status(worktree)
+        changed, deleted, unmerged = uncommitted(worktree)
         merging = any((worktree.git_dir / name).exists() for name in ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD"))
         suspects = {*unmerged, *changed} if merging else set(unmerged)
-        unresolved = sorted(file for file in suspects if not _resolved(worktree.work_tree, file, unmerged.get(file)))
+        unresolved = sorted(file for file in suspects if not resolved(worktree.work_tree, file, unmerged.get(file)))
         if unresolved:
             raise WorkspaceError(
-                f"{unit} has unresolved conflicts in {_listed(unresolved)}; "
+                f"{unit} has unresolved conflicts in {listed(unresolved)}; "
                 f"resolve them in {worktree.work_tree} and `git add` them, then retry {unit}"
             )
         if not changed and not deleted and not (worktree.git_dir / "MERGE_HEAD").exists():
             return None
         before = read_ref(self._place, unit_ref(unit))
-        update = ["update-index", "-z", "--add", "--remove", "--replace", "--stdin"]
         if changed:
-            run_git(update, worktree, input=_paths(changed), timeout=CHECKOUT_TIMEOUT)
+            add = ["update-index", "-z", "--add", "--remove", "--replace", "--stdin"]
+            run_git(add, worktree, input=_paths(changed), timeout=CHECKOUT_TIMEOUT)
         if deleted:  # not by --remove: git refuses a path whose directory has become a link
-            run_git(
-                ["update-index", "-z", "--force-remove", "--stdin"],
-                worktree,
-                input=_paths(deleted),
-                timeout=CHECKOUT_TIMEOUT,
-            )
-        text = (message.strip() or f"Work on {unit}").encode("utf-8", "replace").replace(b"\0", b"")
+            remove = ["update-index", "-z", "--force-remove", "--stdin"]
+            run_git(remove, worktree, input=_paths(deleted), timeout=CHECKOUT_TIMEOUT)
         done = run_git(
             ["commit", "--quiet", "--no-verify", "--no-status", "--cleanup=whitespace", "-F", "-"],
             worktree,
-            input=text,
+            input=(message.strip() or f"Work on {unit}").encode("utf-8", "replace").replace(b"\0", b""),
             timeout=CHECKOUT_TIMEOUT,
             ok=(0, 1),
         )
         after = read_ref(self._place, unit_ref(unit))
-        if done.code and (after != before or run_git(["diff", "--cached", "--quiet"], worktree, ok=(0, 1)).code):
-            raise GitError(
-                f"the work of {unit} could not be committed: {printable(done.err).strip()[-300:]}; see {worktree.work_tree}"
-            )
+        if done.code and run_git(["diff", "--cached", "--quiet"], worktree, ok=(0, 1)).code:
+            reason = printable(done.err).strip()[-300:]
+            raise GitError(f"the work of {unit} could not be committed: {reason}; see {worktree.work_tree}")
         return after if after != before else None
 
     def changed_files(self, unit: str, base_sha: str) -> list[str]:
@@ -196,32 +193,27 @@ class Worktrees:
         return [printable(name) for name in done.out.split("\0") if name]
 
     def diff(self, unit: str, base_sha: str) -> str:
-        """What the unit's commits change, as a patch of at most DIFF_LIMIT bytes. Work not yet committed isn't in it."""
+        """What the unit's commits change, as a patch of at most DIFF_LIMIT bytes, without work not yet committed."""
         done = run_git(["diff", "-M", self._since(unit, base_sha), "--"], self._place, limit=DIFF_LIMIT)
         return printable(done.out) + (f"\n[cut after {DIFF_LIMIT:,} bytes]\n" if done.cut else "")
 
     def remove(self, unit: str, base: str | None = None, *, discard: bool = False) -> None:
-        """Remove the unit's worktree and branch. Without `discard`, only if all of it is committed and in branch `base`."""
+        """Remove the unit's worktree and branch; without `discard`, only if all work is committed and in branch `base`.
+
+        Done twice, it changes nothing. To be called while no attempt of the unit runs.
+        """
         ref, path = unit_ref(unit), self.path(unit)
         with self._lock:
-            sweep_deleted(path.parent)
-            worktree = linked_place(self._place, path)
             tip = read_ref(self._place, ref)
             if not discard:
                 self._check_merged(unit, tip, base)
-                if worktree and path.is_dir() and not half_made(worktree):
-                    self._check_clean(unit, worktree)
-                elif worktree is None and path.is_dir() and any(path.iterdir()):
-                    raise WorkspaceError(f"{path} is no worktree of this repository; move it away, or discard {unit}")
-            if worktree:
-                delete_worktree(self._place, worktree)
-            elif discard and path.is_dir():
-                delete_worktree(self._place, Place(path, self._place.common_dir, path))
+                self._check_clean(unit, path)
+            delete_worktree(self._place, path)
             if tip:
                 run_git(["update-ref", "-d", ref, tip], self._place)
 
     def exclude_state(self) -> None:
-        """Have git ignore the state directory, in the repository's own exclude file; the project's files stay untouched."""
+        """Have git ignore the state directory, by the repository's own exclude file; no file of the project changes."""
         try:
             line = f"/{self._state.relative_to(self._place.work_tree).as_posix()}/"
         except ValueError:
@@ -240,17 +232,13 @@ class Worktrees:
         made = run_git(["update-ref", ref, base_sha, "0" * len(base_sha)], self._place, ok=(0, 128))
         if made.code and read_ref(self._place, ref) is None:
             reason = printable(made.err).strip().removeprefix("fatal: ")
-            way_out = (
-                "rename the branch `orch`" if "'refs/heads/orch' exists" in reason else f"check {ref} and {base_sha}"
-            )
+            in_the_way = "'refs/heads/orch' exists" in reason
+            way_out = "rename the branch `orch`" if in_the_way else f"check that commit {base_sha[:12]} exists"
             raise WorkspaceError(f"the branch orch/{unit} can't be made: {reason}; {way_out}, then retry {unit}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        added = run_git(
-            ["worktree", "add", "--quiet", "--", str(path), f"orch/{unit}"],
-            self._place,
-            timeout=CHECKOUT_TIMEOUT,
-            ok=(0, 128),
-        )
+        # git takes only the short name for "check out this branch"; it can't be an option and follows a `--`
+        add = ["worktree", "add", "--quiet", "--", str(path), f"orch/{unit}"]
+        added = run_git(add, self._place, timeout=CHECKOUT_TIMEOUT, ok=(0, 128))
         elsewhere = re.search(r"is already (?:checked out|used by worktree) at '(.*)'", added.err)
         if elsewhere:
             raise WorkspaceError(
@@ -258,29 +246,26 @@ class Worktrees:
                 f"check out another branch there, then retry {unit}"
             )
         if added.code:
-            reason = printable(added.err).strip().splitlines()[-1:] or ["no reason given"]
-            raise WorkspaceError(f"the worktree {path} can't be made: {reason[0]}; mend that, then retry {unit}")
+            reason = (printable(added.err).strip().splitlines() or ["git gave no reason"])[-1]
+            raise WorkspaceError(f"the worktree {path} can't be made: {reason}; mend that, then retry {unit}")
 
     def _moved(self, unit: str, path: Path) -> Place | None:
-        """The unit's worktree, if the whole project was moved since it was made: git's record names a place that is gone."""
+        """The unit's worktree, if the project was moved since it was made: git's record names a place that is gone."""
         if not path.is_dir() or path.is_symlink():
             return None
         for old in linked_places(self._place.common_dir):
             if old.work_tree.exists() or old.work_tree.parts[-2:] != ("worktrees", unit):
                 continue
-            if _head(old) == unit_ref(unit):
+            if head_of(Place(old.git_dir, old.common_dir, path)) == unit_ref(unit):
                 (old.git_dir / "gitdir").write_text(f"{path / '.git'}\n")
                 return Place(old.git_dir, old.common_dir, path)
         return None
 
     def _mend(self, unit: str, worktree: Place) -> None:
-        (worktree.git_dir / "locked").unlink(missing_ok=True)
-        _drop_stale_locks(worktree, unit)
-        if read_ref(self._place, unit_ref(unit)) is None:
-            last = _last_commit(worktree)
-            raise WorkspaceError(
-                f"the branch orch/{unit} was deleted; bring it back with `git branch orch/{unit} {last}`, then retry {unit}"
-            )
+        if worktree.locked_by_git():
+            (worktree.git_dir / "locked").unlink()  # git was killed when all but this was done
+        drop_stale_locks(worktree, unit_ref(unit))
+        self._check_branch(unit, worktree)
         _mend_pointer(unit, worktree)
 
     def _existing(self, unit: str) -> Place:
@@ -290,48 +275,26 @@ class Worktrees:
             raise WorkspaceError(f"the worktree {path} is missing; retry {unit} to have it made anew from its branch")
         return worktree
 
+    def _check_branch(self, unit: str, worktree: Place) -> None:
+        if read_ref(self._place, unit_ref(unit)) is None:
+            again = f"git branch orch/{unit} {last_commit(worktree)}"
+            raise WorkspaceError(f"the branch orch/{unit} was deleted; `{again}` brings it back, then retry {unit}")
+
     def _check_head(self, unit: str, worktree: Place) -> None:
         path = worktree.work_tree
-        for name in ("rebase-merge", "rebase-apply"):
-            if (worktree.git_dir / name).exists():
-                raise WorkspaceError(
-                    f"{unit} was left in the middle of a rebase in {path}; "
-                    f"`git rebase --continue` or `git rebase --abort` there, then retry {unit}"
-                )
-        head = _head(worktree)
+        if any((worktree.git_dir / name).exists() for name in ("rebase-merge", "rebase-apply")):
+            raise WorkspaceError(
+                f"{unit} was left in the middle of a rebase in {path}; "
+                f"`git rebase --continue` or `git rebase --abort` there, then retry {unit}"
+            )
+        head = head_of(worktree)
         if head == unit_ref(unit):
-            if read_ref(self._place, head) is None:
-                raise WorkspaceError(
-                    f"the branch orch/{unit} was deleted; bring it back with `git branch orch/{unit} {_last_commit(worktree)}`, then retry {unit}"
-                )
-            return
-        where = f"on {printable(head)}" if head else "on no branch (detached HEAD)"
+            return self._check_branch(unit, worktree)
+        where = f"on {printable(head.removeprefix('refs/heads/'))}" if head else "on no branch (detached HEAD)"
         raise WorkspaceError(
-            f"the worktree {path} is {where}, not on orch/{unit}; to keep what is there, run "
-            f"`git branch -f orch/{unit} HEAD && git checkout orch/{unit}` in it, then retry {unit}"
+            f"the worktree {path} is {where}, not on orch/{unit}; to keep what is there, commit it, run "
+            f"`git switch orch/{unit}` and `git merge` the other in it, then retry {unit}"
         )
-
-    def _status(self, worktree: Place) -> tuple[list[str], list[str], dict[str, str]]:
-        """Files that differ from HEAD or the index and exist, those deleted, and the unmerged ones (with their XY state)."""
-        done = run_git(
-            ["status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=dirty"],
-            worktree,
-            timeout=CHECKOUT_TIMEOUT,
-        )
-        changed, deleted, unmerged = [], [], {}
-        for entry in done.out.split("\0"):
-            if entry.startswith("1 "):
-                fields = entry.split(" ", 8)
-                exists = os.path.lexists(worktree.work_tree / fields[8])
-                beyond = exists and _beyond_link(worktree.work_tree, fields[8])
-                (changed if exists and not beyond else deleted).append(fields[8])
-            elif entry.startswith("u "):
-                fields = entry.split(" ", 10)
-                unmerged[fields[10]] = fields[1]
-                (changed if os.path.lexists(worktree.work_tree / fields[10]) else deleted).append(fields[10])
-            elif entry.startswith("? ") and not entry.endswith("/"):  # one that ends so is a nested repository
-                changed.append(entry[2:])
-        return changed, deleted, unmerged
 
     def _check_merged(self, unit: str, tip: str | None, base: str | None) -> None:
         if tip is None:
@@ -342,36 +305,34 @@ class Worktrees:
         if done.code:
             raise WorkspaceError(f"the work of {unit} is not in {base} yet; merge orch/{unit} first, or discard {unit}")
 
-    def _check_clean(self, unit: str, worktree: Place) -> None:
-        if _head(worktree) != unit_ref(unit):
-            raise WorkspaceError(
-                f"the worktree {worktree.work_tree} is not on orch/{unit}; look what is there, or discard {unit}"
-            )
+    def _check_clean(self, unit: str, path: Path) -> None:
+        worktree = linked_place(self._place, path)
+        if worktree is None or not path.is_dir():
+            if path.is_dir() and any(path.iterdir()):
+                raise WorkspaceError(f"{path} is no worktree of this repository; move it away, or discard {unit}")
+            return
+        if half_made(worktree):
+            return
+        if head_of(worktree) != unit_ref(unit):
+            raise WorkspaceError(f"{path} is not on orch/{unit}; look what is there, or discard {unit}")
         # submodules are looked into here: what was done in one and is nowhere else would be lost
-        done = run_git(
-            ["status", "--porcelain=v2", "-z", "--untracked-files=normal", "--no-renames", "--ignore-submodules=none"],
-            worktree,
-            timeout=CHECKOUT_TIMEOUT,
-        )
+        look = ["status", "--porcelain=v2", "-z", "--untracked-files=normal", "--no-renames"]
+        done = run_git([*look, "--ignore-submodules=none"], worktree, timeout=CHECKOUT_TIMEOUT)
         if done.out:
             first = printable(done.out.split("\0")[0]).split(" ")[-1]
-            raise WorkspaceError(
-                f"the worktree of {unit} holds uncommitted work ({first}); commit it, or discard {unit}"
-            )
+            raise WorkspaceError(f"{path} holds uncommitted work ({first}); commit it, or discard {unit}")
 
     def _keep_detached(self, unit: str, worktree: Place) -> None:
         """Keep a commit that only the HEAD of a lost worktree points at, before git's record of that worktree goes."""
         try:
-            sha = (worktree.git_dir / "HEAD").read_text().strip()
+            sha = (worktree.git_dir / "HEAD").read_text(errors="replace").strip()
         except OSError:
             return
         if is_sha(sha):
             run_git(["update-ref", f"refs/orch/kept/{unit}-{sha[:12]}", sha], self._place, ok=(0, 128))
 
     def _since(self, unit: str, base_sha: str) -> str:
-        if not is_sha(base_sha):
-            raise UsageError(f"{base_sha!r} is not a commit's name; use the full one, as `tip` returns it")
-        return f"{base_sha}...{self.tip(f'orch/{_checked(unit)}')}"
+        return f"{_check_sha(base_sha)}...{self.tip(f'orch/{_checked(unit)}')}"
 
 
 def _checked(unit: str) -> str:
@@ -381,110 +342,27 @@ def _checked(unit: str) -> str:
     return unit
 
 
-def _branches(place: Place) -> list[str]:
-    done = run_git(
-        ["for-each-ref", "--count=5", "--sort=-committerdate", "--format=%(refname:strip=2)", "refs/heads/"], place
-    )
-    return printable(done.out).split()
-
-
-def _head(worktree: Place) -> str | None:
-    """The full name of the branch that is checked out, None if HEAD is detached."""
-    try:
-        text = (worktree.git_dir / "HEAD").read_text(errors="surrogateescape").strip()
-    except OSError:
-        text = ""
-    if text.startswith("ref: refs/heads/") and text != "ref: refs/heads/.invalid":
-        return text[5:]
-    done = run_git(["symbolic-ref", "--quiet", "HEAD"], worktree, ok=(0, 1, 128))  # reftable, or no file: let git say
-    return done.out.strip() or None
-
-
-def _last_commit(worktree: Place) -> str:
-    try:
-        return (worktree.git_dir / "logs" / "HEAD").read_text(errors="replace").splitlines()[-1].split()[1]
-    except (OSError, IndexError):
-        return "COMMIT"
+def _check_sha(sha: str) -> str:
+    if not is_sha(sha):
+        raise UsageError(f"{sha!r} is not a commit's name; use the full one, as `tip` returns it")
+    return sha
 
 
 def _mend_pointer(unit: str, worktree: Place) -> None:
     """Make the worktree's `.git` file point at our own administration again, if anything has changed it."""
     dot_git = worktree.work_tree / ".git"
-    wanted = f"gitdir: {worktree.git_dir}\n"
     if dot_git.is_symlink() or (dot_git.exists() and not dot_git.is_file()):
-        raise WorkspaceError(
-            f"{dot_git} was replaced, so {unit} has a repository of its own; move {dot_git} away, then retry {unit}"
-        )
+        raise WorkspaceError(f"{dot_git} was replaced by something of {unit}'s own; move it away, then retry {unit}")
     current = place_of(worktree.work_tree)
     if current is not None and current.git_dir == Path(os.path.realpath(worktree.git_dir)):
         return
-    fresh = worktree.git_dir / "new-pointer"
-    fresh.write_text(wanted)
-    try:
-        fresh.replace(dot_git)
-    except OSError:  # the state directory is on another file system than the repository
-        fresh.unlink()
-        dot_git.unlink(missing_ok=True)
-        dot_git.write_text(wanted)
-
-
-def _drop_stale_locks(worktree: Place, unit: str) -> None:
-    """Remove lock files that a killed git has left; one that a live process has open is left for git to wait for."""
-    locks = [
-        worktree.git_dir / "index.lock",
-        worktree.git_dir / "HEAD.lock",
-        worktree.common_dir / f"{unit_ref(unit)}.lock",
-    ]
-    for lock in locks:
-        if os.path.lexists(lock) and not _held(lock, worktree.work_tree):
-            lock.unlink(missing_ok=True)
-
-
-def _held(lock: Path, work_tree: Path) -> bool:
-    """Whether a live process has `lock` open or is a git at work in `work_tree`. Known on Linux; elsewhere taken as held."""
-    if not os.path.isdir("/proc/self/fd"):
-        return True
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            if (process / "comm").read_text().strip() == "git" and Path(os.readlink(process / "cwd")).is_relative_to(
-                work_tree
-            ):
-                return True
-            if any(os.readlink(fd) == str(lock) for fd in (process / "fd").iterdir()):
-                return True
-        except OSError:
-            continue
-    return False
-
-
-def _resolved(work_tree: Path, file: str, state: str | None) -> bool:
-    """Whether a file is no open conflict. An unmerged one counts as resolved only if it is text on both sides, without markers."""
-    path = work_tree / file
-    if path.is_symlink() or not path.is_file():
-        return state is None
-    if state not in (None, "UU", "AA"):
-        return False
-    lines = iter(path.read_bytes().splitlines())
-    head = path.open("rb").read(8192)
-    if b"\0" in head:
-        return state is None
-    opened = any(line.startswith(b"<<<<<<< ") for line in lines)
-    return not (opened and any(line.startswith(b">>>>>>> ") for line in lines))
-
-
-def _beyond_link(work_tree: Path, file: str) -> bool:
-    parent = os.path.dirname(file)
-    return bool(parent) and os.path.realpath(work_tree / parent) != os.path.join(work_tree, parent)
+    fresh = dot_git.with_name(f".git-{uuid.uuid4().hex}")
+    fresh.write_text(f"gitdir: {worktree.git_dir}\n")
+    fresh.replace(dot_git)
 
 
 def _paths(files: list[str]) -> bytes:
     return b"".join(os.fsencode(file) + b"\0" for file in files)
-
-
-def _listed(files: list[str]) -> str:
-    return ", ".join(printable(file) for file in files[:5]) + (f" and {len(files) - 5} more" if len(files) > 5 else "")
 
 
 def _force(function, path, _error) -> None:
