@@ -7,7 +7,7 @@ import getpass
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -258,13 +258,15 @@ def as_json(value: Any) -> str:
 
 
 def as_plain(value: Any) -> Any:
-    """What JSON has no word for: times (UTC, as in 2026-01-31T12:00:00.000000Z), sets, named tuples' parents."""
+    """What JSON has no word for: times (UTC, as in 2026-01-31T12:00:00.000000Z), sets, other mappings, rows."""
     if isinstance(value, datetime):
         return value.isoformat(timespec="microseconds") + "Z"
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, set | frozenset):
         return sorted(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     if hasattr(value, "_asdict"):
         return value._asdict()
     return str(value)

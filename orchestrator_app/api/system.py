@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from tornado.web import HTTPError
@@ -22,8 +22,8 @@ async def status(call: Call) -> Any:
 
 
 async def attention(call: Call) -> Any:
-    items = [asdict(item) for item in list(call.orchestrator.board.attention.values())]
-    return {"items": sorted(items, key=lambda item: item["id"])}
+    items = sorted(list(call.orchestrator.board.attention.values()), key=lambda item: item.id)
+    return {"items": [{each.name: getattr(item, each.name) for each in fields(item)} for item in items]}
 
 
 async def seen(call: Call) -> Any:

@@ -248,7 +248,7 @@ def test_f33_a_second_signal_leaves_at_once_and_the_agents_go_on(
     root = make_project(tmp_path / "work", SETTINGS.replace("grace = 1", "grace = 60"))
     process = start(root, "0")
     mark = root / "alive"
-    process.client.api("POST", "/units", {"name": "deaf", "prompt": f"trap '' TERM; echo $$ > {mark}; sleep 600"})
+    process.client.api("POST", "/units", {"name": "deaf", "prompt": f"trap '' TERM; echo $$ > {mark}; exec sleep 600"})
     wait_until(lambda: mark.exists() and mark.read_text().strip())
 
     process.popen.send_signal(signal.SIGTERM)
@@ -256,12 +256,14 @@ def test_f33_a_second_signal_leaves_at_once_and_the_agents_go_on(
     process.popen.send_signal(signal.SIGTERM)
     process.popen.wait(30)
 
+    agent = int(mark.read_text())
     assert "Leaving at once" in process.text
     assert server_info(root / ".orchestrator") is None
+    assert Path(f"/proc/{agent}").exists()
     again = start(root, "0")
-    again.client.api("POST", "/units/deaf/cancel")
-    again.end(signal.SIGTERM)
-    again.popen.kill()
+    os.kill(agent, signal.SIGKILL)
+    wait_until(lambda: again.client.api("GET", "/units/deaf").json["status"] != "RUNNING")
+    again.end()
 
 
 @pytest.mark.parametrize("plugins", [(), ("--plugins", "orchestrator_app.api")])
