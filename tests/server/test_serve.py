@@ -261,9 +261,10 @@ def test_f33_a_second_signal_leaves_at_once_and_the_agents_go_on(
     assert server_info(root / ".orchestrator") is None
     assert Path(f"/proc/{agent}").exists()
     again = start(root, "0")
+    again.client.api("POST", "/dispatch", {"paused": True})
     os.kill(agent, signal.SIGKILL)
     wait_until(lambda: again.client.api("GET", "/units/deaf").json["status"] != "RUNNING")
-    again.end()
+    assert again.end() == 0
 
 
 @pytest.mark.parametrize("plugins", [(), ("--plugins", "orchestrator_app.api")])
