@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gate",),
     ("executors",),
     ("workspace", "policy", "agents"),
-    ("requests",),
+    ("requests", "reports"),
     ("scheduler",),
     ("orchestrator",),
     ("testing",),
