@@ -51,7 +51,15 @@ def overlap(touches_a: Iterable[str], touches_b: Iterable[str]) -> list[tuple[st
 @lru_cache(maxsize=65536)
 def globs_overlap(a: str, b: str) -> bool:
     """Whether some path matches both globs."""
-    return _common_path(_segments(a), _segments(b))
+    one, other = _segments(a), _segments(b)
+    if _impossible(one) or _impossible(other):
+        return False
+    return _common_path(one, other)
+
+
+def _impossible(segments: tuple[Segment, ...]) -> bool:
+    """Whether a segment asks for a character of an empty set, like [z-a]."""
+    return any(segment is not None and () in segment for segment in segments)
 
 
 def _common_path(a: tuple[Segment, ...], b: tuple[Segment, ...]) -> bool:
