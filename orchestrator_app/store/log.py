@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -255,8 +256,26 @@ def _records(cursor: duckdb.DuckDBPyConnection, record: type, since: int, limit:
 def _to_row(record: Record) -> tuple:
     values = list(record)
     for index in _JSON_AT[type(record)]:
-        values[index] = json.dumps(values[index], separators=(",", ":"), default=str) if values[index] else "{}"
+        values[index] = _json(values[index]) if values[index] else "{}"
     return tuple(_storable(value) if type(value) is str else value for value in values)
+
+
+def _json(value: Any) -> str:
+    """JSON as DuckDB takes it: numbers that JSON doesn't know (an agent may say NaN) become text."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
+    except (ValueError, RecursionError):
+        return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(one, depth + 1) for key, one in value.items()} if depth < 50 else "…"
+    if isinstance(value, list | tuple):
+        return [_plain(one, depth + 1) for one in value] if depth < 50 else "…"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 def _storable(text: str) -> str:

@@ -43,6 +43,7 @@ def open_verified(
     """
     wal = path.with_name(path.name + ".wal")
     cut = entries[-1].wal if entries else 0
+    kept = path.parent / "damaged" / time.strftime("%Y%m%dT%H%M%S")
     failures = []
     for title, source, wal_length in (
         ("as it was", path, None),
@@ -55,7 +56,7 @@ def open_verified(
             continue
         try:
             if title != "as it was":
-                _lay_out(path, wal, source, wal_length)
+                _lay_out(path, wal, source, wal_length, kept)
             connection = connect(path)
         except duckdb.IOException as error:
             if "lock" in str(error).lower():
@@ -83,9 +84,8 @@ def open_verified(
     )
 
 
-def _lay_out(path: Path, wal: Path, source: Path, wal_length: int | None) -> None:
-    """Put `source` and the (cut) WAL in the database's place; what stood there is kept."""
-    kept = path.parent / "damaged" / time.strftime("%Y%m%dT%H%M%S")
+def _lay_out(path: Path, wal: Path, source: Path, wal_length: int | None, kept: Path) -> None:
+    """Put `source` and the (cut) WAL in the database's place; what stood there at first is in `kept`."""
     if not (kept / path.name).exists():
         kept.mkdir(parents=True, exist_ok=True)
         for file in (path, wal):
