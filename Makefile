@@ -34,6 +34,7 @@ docs: $(READY)
 	$(BIN)/python -m orchestrator_app.states > docs/state-machine.md
 	$(BIN)/python -m orchestrator_app.settings_table > docs/settings.md
 	$(BIN)/python -m orchestrator_app.api > docs/api.md
+	$(BIN)/python -m orchestrator_app.cli.docs > docs/cli.md
 
 bench: $(READY_TO_TEST)
 	$(BIN)/python benchmarks/dispatch.py

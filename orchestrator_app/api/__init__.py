@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator_app.api import changes, logs, system, units
+from orchestrator_app.api import changes, checking, logs, system, units
 from orchestrator_app.api.description import markdown, openapi
 from orchestrator_app.api.routing import PREFIX, Call, Route, UnknownPath, tornado_rules
 from orchestrator_app.claim import installed_version
@@ -19,6 +19,7 @@ async def _describe(call: Call) -> Any:
 
 TABLE: tuple[Route, ...] = (
     *system.ROUTES,
+    *checking.ROUTES,
     *units.ROUTES,
     *logs.ROUTES,
     *changes.ROUTES,

@@ -31,7 +31,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("analysis", "known_agents"),
     ("api", "dashboard", "init_project"),
     ("serve",),
-    ("cli", "demo"),
+    ("demo",),
+    ("cli",),
     ("main", "app_hooks", "__main__", "__init__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,9 @@
+"""The commands, by what they are for; program.py says which module has which. Each is called NAME_command."""
+
+from __future__ import annotations
+
+import click
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+names_argument = click.argument("names", metavar="NAME...", nargs=-1, required=True)
+name_argument = click.argument("name", metavar="NAME")

@@ -1,0 +1,101 @@
+"""The log: ask it in SQL, export it, check it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator_app.cli import text
+from orchestrator_app.cli.commands import json_option
+from orchestrator_app.cli.place import Place
+from orchestrator_app.cli.source import Live, open_source
+
+
+@click.command("query", short_help="Ask the log in SQL.")
+@click.argument("sql", metavar="SQL")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=10_000, show_default=True, metavar="N",
+              help="At most so many rows.")  # fmt: skip
+@json_option
+@click.pass_obj
+def query_command(place: Place, sql: str, as_csv: bool, limit: int, as_json: bool) -> None:
+    """Ask the log one SELECT. SQL of - is standard input. It can change nothing. Works on a stopped project too.
+
+    \b
+    orch query "SELECT unit, phase, seconds FROM phase_duration ORDER BY seconds DESC LIMIT 5"
+    """
+    if sql == "-":
+        sql = sys.stdin.read()
+    source = open_source(place)
+    if isinstance(source, Live):
+        table = source.client.post("/query", {"sql": sql, "limit": limit})
+    else:
+        from orchestrator_app import analysis
+
+        table = analysis.query(place.project, sql, limit)
+    _print_table(table, as_csv, as_json)
+    if table.get("truncated"):
+        print(f"orch: only the first {limit:,} rows: see --limit", file=sys.stderr)
+
+
+def _print_table(table: dict[str, Any], as_csv: bool, as_json: bool) -> None:
+    columns, rows = table["columns"], table["rows"]
+    if as_json:
+        print(text.as_json([dict(zip(columns, row, strict=True)) for row in rows]))
+    elif as_csv:
+        lines = io.StringIO()
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerows([columns, *rows])
+        sys.stdout.write(lines.getvalue())
+    else:
+        numbers = [name for at, name in enumerate(columns) if rows and all(_is_number(row[at]) for row in rows)]
+        cells = [
+            [text.as_json(cell, indent=None) if isinstance(cell, dict | list) else cell for cell in row] for row in rows
+        ]
+        print(text.table(columns, cells, right=numbers))
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+@click.command("check", short_help="Prove that the log is sound.")
+@json_option
+@click.pass_context
+def check_command(context: click.Context, as_json: bool) -> None:
+    """Run the log's invariants: every transition follows from the one before and is legal, every record is there,
+    every unit stands where its blockers and open items say. Exit code 1 with the faults listed, if there are any.
+
+    Works on a stopped project too.
+    """
+    answer = open_source(context.obj).faults()
+    faults = answer["faults"]
+    text.show(
+        answer,
+        as_json,
+        lambda _: f"{len(faults)} faults" if faults else f"sound: {answer['seq']} records, {answer['units']} units",
+    )
+    for fault in [] if as_json else faults:
+        print(f"orch: {text.one_line(fault)}", file=sys.stderr)
+    context.exit(1 if faults else 0)
+
+
+@click.command("export", short_help="Write the log's tables as Parquet files.")
+@click.argument("directory", metavar="[DIR]", required=False)
+@json_option
+@click.pass_obj
+def export_command(place: Place, directory: str | None, as_json: bool) -> None:
+    """Write every table of the log as Parquet, by day, into DIR (else .orchestrator/export).
+
+    Works on a stopped project too.
+    """
+    from orchestrator_app import analysis
+
+    where = Path(directory).absolute() if directory else place.state / "export"
+    answer = analysis.export(place.project, where)
+    text.show(answer, as_json, lambda _: f"Wrote {where}")

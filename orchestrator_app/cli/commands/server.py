@@ -1,0 +1,150 @@
+"""Set up a project, start its server, ask how it is, stop it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator_app.claim import server_info, start_time
+from orchestrator_app.cli import text
+from orchestrator_app.cli.client import Client, no_server
+from orchestrator_app.cli.commands import json_option
+from orchestrator_app.cli.place import Place
+from orchestrator_app.errors import NoServerError, OrchError
+
+
+@click.command("init", short_help="Write orchestrator.toml in this repository.")
+@click.option("--isolation", type=click.Choice(["worktree", "none"]), default="worktree", show_default=True,
+              help="Each unit in a git worktree of its own, or all in the directory itself, without git.")  # fmt: skip
+@click.pass_obj
+def init_command(place: Place, isolation: str) -> None:
+    """Write a commented orchestrator.toml at the top of this repository (or of --project DIR).
+
+    Looks for agent programs on the PATH, for the base branch, and for the command that runs the tests. Changes nothing
+    else, and never replaces a file.
+    """
+    from orchestrator_app.init_project import init_project
+
+    report = init_project(Path(place.given) if place.given else Path.cwd(), isolation=isolation)
+    print(text.safe("\n".join(report.lines())))
+
+
+@click.command("demo", short_help="Show it all on a scratch repository.")
+@click.option(
+    "--headless", is_flag=True, help="Without a browser: answer by itself, and exit 0 if all ended as it should."
+)
+@click.option("--dir", "directory", metavar="DIR", help="Where to make the scratch repository.")
+@click.option("--open/--no-open", "open_browser", default=True, help="Whether to open a browser.")
+@click.pass_context
+def demo_command(context: click.Context, headless: bool, directory: str | None, open_browser: bool) -> None:
+    """Make a scratch repository with a dozen work units, and run them on a live dashboard."""
+    from orchestrator_app import demo
+
+    where = Path(directory).absolute() if directory else None
+    context.exit(demo.run(headless=headless, directory=where, open_browser=open_browser and has_display()))
+
+
+@click.command("serve", short_help="Start the server and its dashboard.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="N", help="This port and no other; 0 takes any free one."
+)
+@click.option("--open/--no-open", "open_browser", default=False, help="Open the dashboard in a browser.")
+@click.pass_context
+def serve_command(context: click.Context, port: int | None, open_browser: bool) -> None:
+    """Serve the project until Ctrl-C or `orch stop`. Prints a link that signs a browser in, once."""
+    project = context.obj.project  # its errors come first: they need no server
+    from orchestrator_app.serve import serve
+
+    context.exit(serve(project, port=port, open_browser=open_browser))
+
+
+@click.command("open", short_help="Print a link that signs a browser in, and open it.")
+@click.option(
+    "--browser/--no-browser", default=None, help="Open it, or print it only; by default, open it if there is a display."
+)
+@json_option
+@click.pass_obj
+def open_command(place: Place, browser: bool | None, as_json: bool) -> None:
+    """Print a fresh link to the dashboard. It signs one browser in, once."""
+    url = place.client().post("/login-code")["url"]
+    text.show({"url": url}, as_json, lambda answer: answer["url"])
+    if browser or (browser is None and has_display() and sys.stdout.isatty()):
+        import webbrowser
+
+        webbrowser.open(url)
+
+
+def has_display() -> bool:
+    """Whether a browser could show up; on a terminal alone, opening one would take the terminal away."""
+    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+@click.command("status", short_help="How the server is, and how many units stand where.")
+@json_option
+@click.pass_context
+def status_command(context: click.Context, as_json: bool) -> None:
+    """How the server is, and how many units stand in each status. Exit code 3 when no server runs."""
+    place: Place = context.obj
+    if server_info(place.state) is None:
+        if as_json:
+            print(text.as_json({"state": "stopped", "project": str(place.root)}))
+        raise NoServerError(no_server(place.root))
+    client = place.client()
+    answer = {**client.get("/status"), "url": client.info["url"], "version": client.info.get("version")}
+    text.show(answer, as_json, _status)
+
+
+def _status(answer: dict[str, Any]) -> str:
+    counts = ", ".join(f"{number} {status}" for status, number in answer["counts"].items() if number)
+    asked = answer["attention"]
+    return text.facts(
+        {
+            "project": answer["project"],
+            "server": f"{answer['url']}, process {answer['pid']}, up {text.ago(answer['started_at'])}",
+            "state": answer["state"],
+            "recovered": answer.get("recovered"),
+            "dispatch": "on" if answer["dispatch"] == "on" else "paused; `orch resume --dispatch` lets it go on",
+            "running": f"{answer['running']} of {answer['slots']} slots",
+            "units": counts or "none yet",
+            "attention": f"{asked} open; `orch attention` lists them" if asked else "nothing",
+        }
+    )
+
+
+@click.command("stop", short_help="Stop the server.")
+@click.option("--leave-agents", is_flag=True, help="Let running attempts go on; the next server takes them back.")
+@json_option
+@click.pass_obj
+def stop_command(place: Place, leave_agents: bool, as_json: bool) -> None:
+    """Stop the server and its running attempts, and wait until it is gone.
+
+    Stops the very process that serves this project, and no other. The stopped attempts run again at the next start.
+    """
+    client = place.client()
+    info = client.info
+    grace = client.get("/config")["settings"]["grace"]
+    client.post("/stop", {"leave_agents": leave_agents})
+    _wait_until_gone(client, grace + 60)
+    answer = {"stopped": True, "pid": info["pid"], "leave_agents": leave_agents}
+    text.show(answer, as_json, lambda _: f"Stopped the server of {text.safe(place.root)} (process {info['pid']}).")
+
+
+def _wait_until_gone(client: Client, patience: float) -> None:
+    """Until the very process has ended. Says every few seconds that it still waits; raises OrchError after all."""
+    pid, started = client.info["pid"], client.info["start_time"]
+    began = said = time.monotonic()
+    while start_time(pid) == started and server_info(client.root / ".orchestrator") is not None:
+        now = time.monotonic()
+        if now - began > patience:
+            raise OrchError(
+                f"process {pid} still runs after {patience:.0f} s: look at its output, or end it with `kill {pid}`"
+            )
+        if now - said > 2:
+            said = now
+            print(f"waiting for process {pid} and its attempts to end ({now - began:.0f} s)", file=sys.stderr)
+        time.sleep(0.05)

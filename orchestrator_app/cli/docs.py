@@ -1,0 +1,50 @@
+"""Print docs/cli.md: what every command says of itself."""
+
+from __future__ import annotations
+
+import click
+
+from orchestrator_app.cli import emit
+from orchestrator_app.cli.program import SECTIONS, orch
+
+
+def document() -> str:
+    """The text of docs/cli.md."""
+    lines = [
+        "# Command line",
+        "",
+        "Written by `make docs` from the commands' own `--help`; a test compares the two.",
+        "",
+        "`orch` finds its project from the working directory upwards, in `$ORCH_PROJECT`, or in `--project DIR`. It talks to",
+        "the project's server; `ls`, `show`, `story`, `logs`, `diff`, `events`, `attention`, `query`, `export` and `check`",
+        "also work when none runs. An error is one line on standard error.",
+        "",
+        "| exit code | means |",
+        "| --- | --- |",
+        "| 0 | done |",
+        "| 1 | refused or failed |",
+        "| 2 | wrong usage: a bad name, an unknown option, settings that can't be used |",
+        "| 3 | no server runs |",
+        "",
+        "```text",
+        _help([], orch),
+        "```",
+    ]
+    for title, names in SECTIONS.items():
+        lines += ["", f"## {title}"]
+        for name in names:
+            command = orch.get_command(click.Context(orch), name)
+            shown = emit.parser().format_help().strip() if name == "emit" else _help([name], command)
+            lines += ["", f"### orch {name}", "", "```text", shown, "```"]
+    return "\n".join([*lines, ""])
+
+
+def _help(path: list[str], command: click.Command) -> str:
+    """Its help, as wide on every terminal."""
+    parent = click.Context(orch, info_name="orch", terminal_width=100)
+    context = click.Context(command, parent, path[0], terminal_width=100) if path else parent
+    return "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+
+
+if __name__ == "__main__":
+    print(document(), end="")
