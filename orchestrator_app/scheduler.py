@@ -122,7 +122,8 @@ class Scheduler:
         self._thread.start()
 
     def recover(self) -> None:
-        """Ask the executor for every attempt that may still run, and hand over answers that a crash held back."""
+        """Ask the executor for every attempt that may still run, and make up for what a crash held back: answers to
+        hand over, attempts to stop."""
         open_attempts = []
         for unit in list(self.board.units.values()):
             if unit.attempt and unit.status is not Status.DONE:
@@ -132,19 +133,34 @@ class Scheduler:
                     self._deliver(unit)
                     self._watch_for_silence(unit, self.clock())
         self.executor.recover(open_attempts)
+        for name, attempt in self._live.items():
+            if self.board.row(name).status not in (Status.RUNNING, Status.NEEDS_ATTENTION):
+                self._stop(name, attempt)
         self._rebuild(self.clock())
 
     def _run(self) -> None:
+        ended = cost = 0.0
         while not self._finished():
             timeout = 0.0 if self._inbox else self._next_timer(self.clock())
             try:
-                self.step(self.clock(), self.executor.wait(timeout))
+                reports = self._gather(self.executor.wait(timeout), until=ended + cost)
+                begun = time.perf_counter()
+                self.step(self.clock(), reports)
                 self.gate.log.tend()
+                ended = time.perf_counter()
+                cost = ended - begun
             except Exception as error:
                 logger.exception("the scheduler could not act on what it had decided")
                 self.fault = (
                     f"the scheduler met an unexpected error ({type(error).__name__}: {error}); see the server's log"
                 )
+
+    def _gather(self, reports: list[Report], until: float) -> list[Report]:
+        """Under load, wait for more reports, so that they share a commit: a step is followed by at most its own cost of
+        gathering, and by none once a third of the live attempts have reported."""
+        while len(reports) < len(self._live) / 3 and (rest := until - time.perf_counter()) > 0:
+            reports += self.executor.wait(rest)
+        return reports
 
     def _finished(self) -> bool:
         return self._closing and not self._live and not self._inbox

@@ -14,7 +14,7 @@ from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.settings import load_project
 from orchestrator_app.testing import Subscriber, assert_consistent
 
-TIMEOUT = 40.0
+TIMEOUT = 20.0
 FILE_LINES = "one\ntwo\nthree\n"
 
 

@@ -123,7 +123,7 @@ def test_a_merge_whose_verify_command_fails_is_not_made(make):
 
 
 def test_verify_runs_on_the_merged_tree_of_both_units(make, tmp_path):
-    project = make(settings=f'verify = "ls | sort | tr \\"\\\\n\\" \\" \\" >> {tmp_path}/seen; echo >> {tmp_path}/seen"')
+    project = make(settings=f'verify = "echo * >> {tmp_path}/seen"')
     project.script("a", does="echo a > a.txt")
     project.script("b", does="echo b > b.txt")
 
@@ -175,6 +175,24 @@ def test_the_operators_uncommitted_work_is_never_overwritten_by_a_merge(make):
     project.ask("retry", "a")
     project.until("a", "DONE")
     assert (project.root / "file.txt").read_text() == "one\nTWO\nthree\n"
+
+
+def test_an_agent_that_leaves_a_conflict_unresolved_sends_its_unit_to_a_person_who_is_told_where(make):
+    project = make()
+    project.script(
+        "a",
+        does="git checkout -q -b x; sed -i s/two/2/ file.txt; git commit -qam x; git checkout -q orch/a;"
+        " sed -i s/two/zwei/ file.txt; git commit -qam y; git merge -q x; true",
+    )
+
+    project.submit("a")
+    project.until("a", "NEEDS_ATTENTION", phase="IMPLEMENT")
+
+    assert "unresolved conflicts in file.txt" in project.item("a").text
+    project.write("../scripts/a.IMPLEMENT", "git checkout -q --ours file.txt; git add file.txt")
+    project.ask("retry", "a")
+    project.until("a", "DONE")
+    assert project.on_main("file.txt") == "one\nzwei\nthree\n"
 
 
 def test_a_unit_that_changed_nothing_is_done_without_a_merge_commit(make):
