@@ -13,10 +13,13 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `orch` with these arguments (by default the process's own) and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments[:1] == ["emit"]:
-        from orchestrator_app.cli import emit
+    try:
+        if arguments[:1] == ["emit"]:
+            from orchestrator_app.cli import emit
 
-        return emit.main(arguments[1:])
-    from orchestrator_app.cli import program
+            return emit.main(arguments[1:])
+        from orchestrator_app.cli import program
 
-    return program.run(arguments)
+        return program.run(arguments)
+    except KeyboardInterrupt:  # while it was still loading
+        return 130

@@ -41,7 +41,7 @@ def document() -> str:
 
 def _help(path: list[str], command: click.Command) -> str:
     """Its help, as wide on every terminal."""
-    parent = click.Context(orch, info_name="orch", terminal_width=100)
+    parent = click.Context(orch, info_name="orch", terminal_width=100, help_option_names=["-h", "--help"])
     context = click.Context(command, parent, path[0], terminal_width=100) if path else parent
     return "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
 

@@ -84,7 +84,7 @@ def logs_command(place: Place, name: str, follow: bool, attempt: int | None, tai
             _follow(source, screen, unit, attempt, tail)
         else:
             written = _copy(source, screen, name, attempt or unit["attempt"], tail)
-            if not written and unit["attempt"] > 1:
+            if not written and attempt is None and unit["attempt"] > 1:
                 print(f"{name} wrote nothing in this attempt; for earlier ones give --attempt N", file=sys.stderr)
     finally:
         screen.end()

@@ -121,7 +121,9 @@ def show_command(place: Place, names: tuple[str, ...], as_json: bool) -> None:
         story = source.story(name)
         started = [row["seq"] for row in story if row["trigger"] == "start"]
         unit["waits_because"] = waits_because(source, unit)
-        unit["blockers"] = {blocker: source.unit(blocker)["status"] for blocker in unit["after"]}
+        unit["blockers"] = dict.fromkeys(unit["after"], "DONE") | {
+            blocker: source.unit(blocker)["status"] for blocker in unit["waits_for"]
+        }
         unit["open"] = [item for item in source.attention() if item["unit"] == name]
         unit["last_events"] = source.events(name, started[-1] if started else 0)[-8:]
         unit["last_transitions"] = story[-5:]
@@ -157,7 +159,7 @@ def _whole(unit: dict[str, Any]) -> str:
         text.facts(
             {
                 "phase": f"{unit['phase']}{attempt}",
-                "reason": unit["reason"],
+                "reason": unit["reason"] if unit["reason"] != unit["waits_because"] else None,
                 "waits": unit["waits_because"],
                 "progress": progress(unit["progress"]),
                 "prompt": text.cut(unit["prompt"], 2_000),
