@@ -1,0 +1,185 @@
+"""A client that applies every frame sees what the board says, however slow it is and whatever gets lost."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator_app import feed as feeds
+from orchestrator_app.feed import Feed
+from orchestrator_app.model import Board
+from orchestrator_app.states import MOVES, Status, Trigger
+from orchestrator_app.store.log import utc
+from orchestrator_app.store.records import AttentionChange, Event, Transition
+
+
+class Client:
+    """A browser: keeps the frames that come, applies and acknowledges them when it gets round to it."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self.frames: list[dict] = []
+        self.scheduled: list = []
+        self.picture: dict = {}
+        self.feed = Feed(board, self.frames.append, self.scheduled.append, self.value)
+
+    def value(self, key):
+        kind, name = key
+        if kind == "unit":
+            return str(self.board.units[name].status)
+        if kind == "item":
+            item = self.board.attention.get(name)
+            return item and item.title
+        return dict(self.board.counts)
+
+    def apply_one(self) -> None:
+        frame = self.frames.pop(0)
+        for kind, name, value in frame["changes"]:
+            self.picture[kind, name] = value
+        self.feed.acknowledge(frame["frame"])
+
+    def run_scheduled(self) -> None:
+        while self.scheduled:
+            self.scheduled.pop(0)()
+
+    def catch_up(self) -> None:
+        self.run_scheduled()
+        while self.frames:
+            self.apply_one()
+            self.run_scheduled()
+
+    @property
+    def sees(self) -> dict:
+        return {key: value for key, value in self.picture.items() if value is not None}
+
+
+def moved(board: Board, name: str, trigger: Trigger, at: int = 0):
+    unit = board.units.get(name)
+    status, version = (unit.status, unit.version) if unit else (Status.NEW, 0)
+    target = MOVES[status, trigger]
+    return Transition(
+        board.seq + 1 + at, name, version + 1, status, trigger, target, "RUN", 0, "scheduler", "c", None, {}, utc(0)
+    )
+
+
+def expected(client: Client) -> dict:
+    keys = [("unit", name) for name in client.board.units] + [("item", number) for number in client.board.attention]
+    return {key: client.value(key) for key in [*keys, ("head", "")]}
+
+
+def test_many_changes_to_one_unit_are_one_change():
+    board = Board()
+    client = Client(board)
+    client.feed.open([])
+    client.catch_up()
+
+    for trigger in (Trigger.SUBMIT, Trigger.PAUSE, Trigger.RESUME, Trigger.CANCEL):
+        board.fold([moved(board, "a", trigger)])
+    client.run_scheduled()
+
+    (frame,) = client.frames
+    assert [change[:2] for change in frame["changes"]].count(["unit", "a"]) == 1
+    client.catch_up()
+    assert client.sees == expected(client)
+
+
+def test_the_next_frame_waits_for_the_acknowledgement_of_the_one_before():
+    board = Board()
+    client = Client(board)
+    client.feed.open([])
+
+    for name in "abc":
+        board.fold([moved(board, name, Trigger.SUBMIT)])
+        client.run_scheduled()
+
+    assert len(client.frames) == 1
+    client.catch_up()
+    assert client.sees == expected(client)
+    assert client.feed.latency is not None
+
+
+def test_a_sleeping_client_costs_a_set_of_keys_and_never_a_queue():
+    board = Board()
+    client = Client(board)
+    client.feed.open([])
+    board.fold([moved(board, "a", Trigger.SUBMIT)])
+
+    for _ in range(1_000):
+        board.fold([moved(board, "a", Trigger.PAUSE)])
+        board.fold([moved(board, "a", Trigger.RESUME)])
+
+    assert len(client.feed._changed) <= 2 and len(client.frames) == 1 and len(client.scheduled) <= 1
+
+
+def test_a_frame_is_bounded_and_the_rest_follows(monkeypatch):
+    monkeypatch.setattr(feeds, "FRAME", 10)
+    board = Board()
+    client = Client(board)
+    client.feed.open([])
+    client.catch_up()
+
+    board.fold([moved(board, f"u{number}", Trigger.SUBMIT, number) for number in range(35)])
+    client.run_scheduled()
+
+    assert (len(client.frames[0]["changes"]), client.frames[0]["rest"]) == (10, 26)
+    client.catch_up()
+    assert client.sees == expected(client)
+
+
+def test_a_closed_feed_leaves_nothing_behind_on_the_board():
+    board = Board()
+    clients = [Client(board) for _ in range(5)]
+    for client in clients:
+        client.feed.open([])
+    assert len(board._watchers) == 5
+
+    for client in clients:
+        client.feed.close()
+
+    assert not board._watchers
+    board.fold([moved(board, "a", Trigger.SUBMIT)])
+    assert not any(client.scheduled for client in clients)
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["commit", "item", "event", "run", "apply", "duplicate", "reopen"]), st.sampled_from("abc")
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps=steps, choice=st.randoms(use_true_random=False))
+def test_whatever_the_interleaving_a_client_at_rest_sees_the_board(steps, choice):
+    board = Board()
+    client = Client(board)
+    client.feed.open([])
+    for step, name in steps:
+        if step == "commit":
+            unit = board.units.get(name)
+            status = unit.status if unit else Status.NEW
+            triggers = sorted(trigger for source, trigger in MOVES if source is status)
+            board.fold([moved(board, name, choice.choice(triggers))])
+        elif step == "item" and name in board.units:
+            unit, seq = board.units[name], board.seq + 1
+            change, number = ("resolved", unit.item) if unit.items else ("opened", seq)
+            board.fold([
+                AttentionChange(seq, number, name, change, "error", "error", f"t{seq}", "", {}, "", 0, "", "", utc(0))
+            ])  # fmt: skip
+        elif step == "event":
+            board.fold([Event(board.seq + 1, None, None, "note", "info", "", {}, None, "", "", utc(0))])
+        elif step == "run":
+            client.run_scheduled()
+        elif step == "apply" and client.frames:
+            client.apply_one()
+        elif step == "duplicate":
+            client.feed.acknowledge(999)
+        elif step == "reopen":
+            client.frames.clear()
+            client.picture.clear()
+            client.feed.open([("unit", one) for one in board.units] + [("item", one) for one in board.attention])
+
+    client.catch_up()
+
+    assert client.sees == expected(client)
