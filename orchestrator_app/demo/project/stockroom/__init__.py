@@ -1,0 +1,1 @@
+"""A stock of items, and reports on it."""

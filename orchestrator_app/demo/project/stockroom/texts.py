@@ -1,0 +1,3 @@
+"""The words that users see."""
+
+TITLE = "Stock report"
