@@ -19,6 +19,7 @@ from orchestrator_app.model import Board, folding
 from orchestrator_app.requests import KINDS, Request
 from orchestrator_app.scheduler import Scheduler
 from orchestrator_app.settings import Project
+from orchestrator_app.store.exporter import Exporter
 from orchestrator_app.store.log import Log
 from orchestrator_app.workspace.crew import Crew
 from orchestrator_app.workspace.worktrees import check_repository
@@ -56,6 +57,7 @@ class Orchestrator:
         self._chance = chance
         self._scheduler: Scheduler | None = None
         self.log: Log | None = None
+        self.exporter: Exporter | None = None
         self.started_at: float | None = None
 
     def open(self) -> Scheduler:
@@ -83,7 +85,11 @@ class Orchestrator:
 
     def start(self) -> None:
         """Open everything, take back what runs, start the scheduler's thread. An OrchError says what is wrong."""
-        self.open().start()
+        scheduler = self.open()
+        self.exporter = Exporter(self.log, self.project.state / "export")
+        self.board.watch(self.exporter.notice)
+        self.exporter.start()
+        scheduler.start()
 
     def stop(self, *, leave_agents: bool = False) -> None:
         """Stop the running attempts (or leave them to the supervisor), then the thread, and close the log."""
@@ -92,6 +98,8 @@ class Orchestrator:
             return
         scheduler.stop(leave_agents=leave_agents, timeout=self.project.grace + STOP_MARGIN)
         self._executor.close()
+        if self.exporter is not None:
+            self.exporter.stop()
         self.log.close()
 
     def request(

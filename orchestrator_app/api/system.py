@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
+import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
+from functools import partial
 from typing import Any
 
-from tornado.web import HTTPError
-
+from orchestrator_app import analysis
 from orchestrator_app.api.routing import Answer, Call, Field, Route
 from orchestrator_app.api.rows import opened, page_of
 from orchestrator_app.errors import NotFoundError, UsageError
 
 LIMIT = 1_000
 ROWS = 100_000
+QUERIES = ThreadPoolExecutor(2, thread_name_prefix="orch-query")
+"""Queries may take half a minute each: more than two at once wait here, and hold up no other request."""
 
 
 async def status(call: Call) -> Any:
@@ -49,18 +54,20 @@ async def query(call: Call) -> Any:
         raise UsageError(f"limit must be from 1 to {ROWS}")
     if wanted not in ("json", "csv"):
         raise UsageError('format must be "json" or "csv"')
-    try:
-        from orchestrator_app import analysis
-    except ImportError:
-        raise HTTPError(501, reason="This server can not run queries yet") from None
-    table = await call.aside(analysis.query, call.server.project, call.body["sql"], limit)
+    ask = partial(analysis.query, call.server.project, call.body["sql"], limit, exporter=call.orchestrator.exporter)
+    table = await asyncio.get_running_loop().run_in_executor(QUERIES, ask)
     if wanted == "json":
         return table
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(table["columns"])
-    writer.writerows(table["rows"])
+    for row in table["rows"]:
+        writer.writerow([json.dumps(cell) if isinstance(cell, list | dict) else cell for cell in row])
     return Answer(text.getvalue().encode(errors="replace"), headers={"Content-Type": "text/csv; charset=utf-8"})
+
+
+async def export(call: Call) -> Any:
+    return await call.aside(partial(analysis.export, call.server.project, exporter=call.orchestrator.exporter))
 
 
 async def dispatch(call: Call) -> Any:
@@ -109,6 +116,13 @@ ROUTES = (
             Field("limit", "integer", f"at most so many rows; {ROWS} at most"),
             Field("format", "string", "json or csv"),
         ),
+    ),
+    Route(
+        "POST",
+        "/export",
+        "Bring the Parquet files under .orchestrator/export up to date; `seq` says how far they are.",
+        export,
+        body=(),
     ),
     Route(
         "POST",

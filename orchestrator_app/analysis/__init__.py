@@ -1,0 +1,7 @@
+"""The log for people who ask: SQL, Parquet files and data frames, while a server runs and when none does."""
+
+from __future__ import annotations
+
+from orchestrator_app.analysis.questions import export, query
+
+__all__ = ["export", "query"]
