@@ -74,8 +74,8 @@ class Client:
     def get(self, path: str, **query: Any) -> Any:
         return json.loads(self.call("GET", path, query).data)
 
-    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        return json.loads(self.call("POST", path, body=body or {}).data)
+    def post(self, path: str, body: dict[str, Any] | None = None, *, patience: float = PATIENCE) -> Any:
+        return json.loads(self.call("POST", path, body=body or {}, timeout=patience).data)
 
     def patch(self, path: str, body: dict[str, Any], version: int | None) -> Any:
         """Change something, whatever its version (None) or only if it still has that version."""

@@ -13,6 +13,9 @@ from orchestrator_app.cli.place import Place
 from orchestrator_app.errors import NoServerError, NotFoundError
 from orchestrator_app.fields import check_name
 
+PIECE = 1024 * 1024
+"""Bytes of output that are read at once."""
+
 
 class Piece(NamedTuple):
     """Part of an attempt's output. `size` is the whole file's."""
@@ -65,7 +68,7 @@ class Live:
 
     def output(self, name: str, attempt: int, *, offset: int | None = None, tail: int | None = None) -> Piece:
         """A piece of at most 1 MB: from `offset`, or the last `tail` lines. Raises NotFoundError."""
-        query = {"attempt": attempt, "offset": offset, "tail": tail, "limit": 1024 * 1024}
+        query = {"attempt": attempt, "offset": offset, "tail": tail, "limit": PIECE}
         try:
             reply = self.client.call("GET", unit_path(name, "log"), query, headers={"Accept": "text/plain"})
         except Refused as error:
@@ -180,9 +183,9 @@ class Stopped:
         return {"unit": name, "base": unit["base"], "diff": text, "truncated": False}
 
     def output(self, name: str, attempt: int, *, offset: int | None = None, tail: int | None = None) -> Piece:
-        from orchestrator_app.api.logs import MOST, read_piece
+        from orchestrator_app.executors.output import read_piece
 
-        piece = read_piece(self.place.state / "runs", (name, str(attempt), "output.log"), offset, tail, MOST)
+        piece = read_piece(self.place.state / "runs", (name, str(attempt), "output.log"), offset, tail, PIECE)
         if piece is None:
             raise NotFoundError(f'unit "{name}" has no output of attempt {attempt}')
         return Piece(*piece)

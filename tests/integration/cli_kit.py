@@ -1,7 +1,9 @@
-"""Runs `orch` as users do: a process of its own, its exit code, its two outputs."""
+"""Runs `orch` and keeps its exit code and its two outputs; and a server of its own, `orch serve`."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -9,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import orchestrator_app
 from orchestrator_app.claim import server_info
+from orchestrator_app.cli import main
 
 SOURCES = str(Path(orchestrator_app.__file__).parents[1])
 ORCH = (sys.executable, "-m", "orchestrator_app")
@@ -44,7 +48,8 @@ command = ["sh", "-c", "echo the second phase"]
 def environment(**more: str) -> dict[str, str]:
     """What `orch` runs in: it can be imported, and nothing of an outer attempt or terminal shows through."""
     path = os.pathsep.join(part for part in (SOURCES, os.environ.get("PYTHONPATH")) if part)
-    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "DISPLAY")}
+    dropped = ("COLUMNS", "NO_COLOR", "DISPLAY", "ORCH_PROJECT")
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
     return {**kept, "PYTHONPATH": path, "ORCH": " ".join(ORCH), **more}
 
 
@@ -61,11 +66,24 @@ class Done(NamedTuple):
 
 
 def run(root: Path, *arguments: str, stdin: str | bytes = b"", cwd: Path | None = None, **env: str) -> Done:
-    """`orch ARGUMENTS` in a project's directory."""
+    """`orch ARGUMENTS` in a project's directory, in this process: starting one for each of many takes long."""
+    outputs = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
     data = stdin.encode() if isinstance(stdin, str) else stdin
-    done = subprocess.run(
-        [*ORCH, *arguments], cwd=cwd or root, input=data, capture_output=True, env=environment(**env), timeout=120
-    )
+    with (
+        contextlib.chdir(cwd or root),
+        contextlib.redirect_stdout(outputs[0]),
+        contextlib.redirect_stderr(outputs[1]),
+        mock.patch.dict(os.environ, environment(**env), clear=True),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")),
+    ):
+        code = main(arguments)
+    out, err = (output.buffer.getvalue().decode(errors="replace") for output in outputs if output.flush() is None)
+    return Done(code, out, err)
+
+
+def spawn(root: Path, *arguments: str) -> Done:
+    """`orch ARGUMENTS` as a process of its own."""
+    done = subprocess.run([*ORCH, *arguments], cwd=root, capture_output=True, env=environment(), timeout=120)
     return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
 

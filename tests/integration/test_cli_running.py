@@ -82,9 +82,8 @@ def test_a_unit_waits_for_its_blockers_and_show_says_so(server: Server, submit: 
 
 
 def test_import_takes_all_units_of_a_file(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "units.yaml").write_text(
-        "- name: one\n  prompt: exit 0\n- name: two\n  prompt: exit 0\n  after: [one]\n"
-    )
+    file = tmp_path / "units.yaml"
+    file.write_text("- name: one\n  prompt: exit 0\n- name: two\n  prompt: exit 0\n  after: [one]\n")
 
     told = server.ok("import", str(file))
     answer = server.json("import", "-", stdin='[{"name": "three", "prompt": "exit 0"}]')

@@ -15,6 +15,9 @@ from orchestrator_app.cli.commands import json_option
 from orchestrator_app.cli.place import Place
 from orchestrator_app.cli.source import Live, open_source
 
+QUERY_PATIENCE = 120.0
+"""Seconds to wait for the answer to a query: one takes 30 at most, and others may be before it."""
+
 
 @click.command("query", short_help="Ask the log in SQL.")
 @click.argument("sql", metavar="SQL")
@@ -33,7 +36,7 @@ def query_command(place: Place, sql: str, as_csv: bool, limit: int, as_json: boo
         sql = sys.stdin.read()
     source = open_source(place)
     if isinstance(source, Live):
-        table = source.client.post("/query", {"sql": sql, "limit": limit})
+        table = source.client.post("/query", {"sql": sql, "limit": limit}, patience=QUERY_PATIENCE)
     else:
         from orchestrator_app import analysis
 
@@ -90,12 +93,14 @@ def check_command(context: click.Context, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def export_command(place: Place, directory: str | None, as_json: bool) -> None:
-    """Write every table of the log as Parquet, by day, into DIR (else .orchestrator/export).
+    """Bring the Parquet files under .orchestrator/export up to date, and copy them into DIR if one is given.
 
-    Works on a stopped project too.
+    One folder per table, one file per day or part of it. Works on a stopped project too.
     """
+    open_source(place)  # says so if there is no log yet
     from orchestrator_app import analysis
 
-    where = Path(directory).absolute() if directory else place.state / "export"
-    answer = analysis.export(place.project, where)
-    text.show(answer, as_json, lambda _: f"Wrote {where}")
+    answer = analysis.export(place.project, Path(directory).absolute() if directory else None)
+    rows, files = sum(answer["rows"].values()), len(answer["files"])
+    told = f"{rows} rows in {files} files under {text.safe(answer['directory'])}, up to record {answer['seq']}"
+    text.show(answer, as_json, lambda _: told)

@@ -39,14 +39,16 @@ def init_command(place: Place, isolation: str) -> None:
     "--headless", is_flag=True, help="Without a browser: answer by itself, and exit 0 if all ended as it should."
 )
 @click.option("--dir", "directory", metavar="DIR", help="Where to make the scratch repository.")
+@click.option("--keep", is_flag=True, help="Keep the scratch repository that is made without --dir.")
 @click.option("--open/--no-open", "open_browser", default=True, help="Whether to open a browser.")
 @click.pass_context
-def demo_command(context: click.Context, headless: bool, directory: str | None, open_browser: bool) -> None:
+def demo_command(context: click.Context, headless: bool, directory: str | None, keep: bool, open_browser: bool) -> None:
     """Make a scratch repository with a dozen work units, and run them on a live dashboard."""
     from orchestrator_app import demo
 
     where = Path(directory).absolute() if directory else None
-    context.exit(demo.run(headless=headless, directory=where, open_browser=open_browser and has_display()))
+    opened = open_browser and has_display()
+    context.exit(demo.run(headless=headless, directory=where, open_browser=opened, keep=keep))
 
 
 @click.command("serve", short_help="Start the server and its dashboard.")
@@ -57,7 +59,11 @@ def demo_command(context: click.Context, headless: bool, directory: str | None, 
 @click.pass_context
 def serve_command(context: click.Context, port: int | None, open_browser: bool) -> None:
     """Serve the project until Ctrl-C or `orch stop`. Prints a link that signs a browser in, once."""
-    project = context.obj.project  # its errors come first: they need no server
+    project = context.obj.project  # its errors come first: they need no server, and leave nothing behind
+    if project.isolation == "worktree":
+        from orchestrator_app.workspace.worktrees import check_repository
+
+        check_repository(project.root, project.base)
     from orchestrator_app.serve import serve
 
     context.exit(serve(project, port=port, open_browser=open_browser))
