@@ -54,6 +54,7 @@ def export(
     target = source if directory is None else Path(directory).absolute()
     files = {table: files_of(source, table) for table in TABLES.values()}
     if target.resolve() != source.resolve():
+        _refuse_foreign(source, target)
         files = {table: _copied(source, target, table, listed) for table, listed in files.items()}
     counts = {table: dict(zip(listed, row_counts(listed), strict=True)) for table, listed in files.items()}
     return {
@@ -68,12 +69,17 @@ def export(
     }
 
 
+def _refuse_foreign(source: Path, target: Path) -> None:
+    """Mixed with the files of another log, both would be worthless."""
+    for table in TABLES.values():
+        for file in files_of(target, table):
+            if not (source / file.relative_to(target)).exists():
+                raise UsageError(f"{file} is not of this log: export into an empty directory")
+
+
 def _copied(source: Path, target: Path, table: str, listed: list[Path]) -> list[Path]:
     """Copy those of the files that are new or have grown, each in one step; where they are then."""
-    names = {file.relative_to(source) for file in listed}
-    foreign = next((file for file in files_of(target, table) if file.relative_to(target) not in names), None)
-    if foreign is not None:
-        raise UsageError(f"{foreign} is not of this log: export into an empty directory")
+    names = [file.relative_to(source) for file in listed]
     try:
         for name in names:
             old, new = source / name, target / name
@@ -83,7 +89,7 @@ def _copied(source: Path, target: Path, table: str, listed: list[Path]) -> list[
                 os.replace(target / table / ".draft", new)
     except OSError as error:
         raise UsageError(f"{target} can't be written ({error.strerror}): choose another directory") from None
-    return sorted(target / name for name in names)
+    return [target / name for name in names]
 
 
 def _mark(file: Path) -> tuple[int, int]:

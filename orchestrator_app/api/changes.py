@@ -68,7 +68,7 @@ async def feed(call: Call) -> Any:
         # Begin to wait before looking: a commit in between then ends the wait at once.
         woken = asyncio.ensure_future(call.server.changes.next(max(0.0, until - loop.time())))
         head = call.orchestrator.board.seq
-        records = await call.aside(read, call.orchestrator, tables, since, limit, call.query.get("unit"))
+        records = await call.aside(read, call.orchestrator, tables, since, limit, call.query.get("unit"), head)
         if records or loop.time() >= until or call.server.changes.closed:
             woken.cancel()
             break
@@ -77,12 +77,19 @@ async def feed(call: Call) -> Any:
     return {"records": records, "seq": last if full else max(head, last), "head": head, "more": full}
 
 
-def read(orchestrator: Any, tables: Sequence[str], since: int, limit: int, unit: str | None) -> list[dict[str, Any]]:
-    """The next records of these tables, in the order of their seq; each says its `table`."""
+def read(
+    orchestrator: Any, tables: Sequence[str], since: int, limit: int, unit: str | None, upto: int = 1 << 62
+) -> list[dict[str, Any]]:
+    """The next records of these tables, up to `upto`, in the order of their seq; each says its `table`.
+
+    While something is being committed `upto` must be a place that the board has reached: the tables are read one after
+    the other, and a commit in between would show its records in the later ones only.
+    """
     records: list[dict[str, Any]] = []
     for table in tables:
-        only, params = ("AND unit = ?", (since, unit, limit)) if unit is not None else ("", (since, limit))
-        rows = orchestrator.rows(f'SELECT * FROM "{table}" WHERE seq > ? {only} ORDER BY seq LIMIT ?', params)
+        only, params = ("AND unit = ?", (unit,)) if unit is not None else ("", ())
+        sql = f'SELECT * FROM "{table}" WHERE seq > ? AND seq <= ? {only} ORDER BY seq LIMIT ?'
+        rows = orchestrator.rows(sql, (since, upto, *params, limit))
         records += ({"table": table, **opened(row)} for row in rows)
     records.sort(key=lambda record: record["seq"])
     return records[:limit]
