@@ -102,8 +102,9 @@ def run(arguments: Sequence[str]) -> int:
         code = orch.main(list(arguments), prog_name="orch", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except BrokenPipeError:
-        return _reader_gone()
+    except BrokenPipeError:  # whoever read our output has had enough: nothing to complain about
+        _drop_output()
+        return 141
     except (KeyboardInterrupt, click.Abort):
         print(file=sys.stderr)
         return 130
@@ -114,21 +115,25 @@ def run(arguments: Sequence[str]) -> int:
         return complain(f"{error.format_message()} (see `{where} --help`)", 2)
     except click.ClickException as error:
         return complain(error.format_message(), 1)
+    except OSError as error:
+        return complain(f"{error.filename or 'the output'}: {error.strerror or error}", 1)
     except Exception as error:
         return complain(f"unexpected error: {type(error).__name__}: {error}; details are in {_kept_traceback()}", 1)
 
 
 def complain(error: object, code: int = 1) -> int:
     """One line on standard error; returns the exit code."""
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
     print(f"orch: {one_line(error)}", file=sys.stderr)
     return code
 
 
-def _reader_gone() -> int:
-    """Whoever read our output has had enough: nothing to complain about."""
+def _drop_output() -> None:
+    """Let what can't be written go, so that the interpreter doesn't try once more at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 141
 
 
 def _kept_traceback() -> str:

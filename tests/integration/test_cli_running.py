@@ -436,6 +436,30 @@ def test_a_reader_that_has_had_enough_is_no_error(server: Server, submit: Callab
     assert done.stderr == b""
 
 
+def test_output_that_cannot_be_written_is_one_line(server: Server) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*ORCH, "status"], cwd=server.root, stdout=full, stderr=subprocess.PIPE, text=True, env=environment()
+        )
+
+    assert (done.returncode, done.stderr) == (1, "orch: the output: No space left on device\n")
+
+
+def test_the_end_of_a_log_of_a_gigabyte_is_there_at_once(server: Server, submit: Callable[..., str]) -> None:
+    name = submit("true")
+    server.ok("wait", name, "--timeout", "60")
+    with open(server.root / ".orchestrator" / "runs" / name / "1" / "output.log", "wb") as file:
+        file.truncate(1 << 30)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\nalmost\nlast\n")
+    command = f"ulimit -v 1000000; {' '.join(ORCH)} logs {name} --tail 2; {' '.join(ORCH)} logs {name} | head -c 5"
+
+    done = subprocess.run(["sh", "-c", command], cwd=server.root, capture_output=True, env=environment())
+
+    assert done.stdout == b"almost\nlast\n" + bytes(5)
+    assert done.stderr == b""
+
+
 def test_the_project_is_found_from_below_and_from_a_worktree_and_by_name(server: Server, tmp_path: Path) -> None:
     below = server.root / "src" / "deep"
     below.mkdir(parents=True, exist_ok=True)

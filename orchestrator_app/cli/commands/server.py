@@ -133,8 +133,14 @@ def stop_command(place: Place, leave_agents: bool, as_json: bool) -> None:
     """
     client = place.client()
     info = client.info
-    grace = client.get("/config")["settings"]["grace"]
-    client.post("/stop", {"leave_agents": leave_agents})
+    try:
+        grace = client.get("/config")["settings"]["grace"]
+        client.post("/stop", {"leave_agents": leave_agents})
+    except NoServerError:
+        if server_info(place.state) is None:
+            raise
+        kill = f"end it with `kill -9 {info['pid']}`; its attempts go on, and the next server takes them back"
+        raise OrchError(f"the server of {place.root} (process {info['pid']}) doesn't answer: {kill}") from None
     _wait_until_gone(client, grace + 60)
     answer = {"stopped": True, "pid": info["pid"], "leave_agents": leave_agents}
     text.show(answer, as_json, lambda _: f"Stopped the server of {text.safe(place.root)} (process {info['pid']}).")

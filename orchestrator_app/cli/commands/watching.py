@@ -249,12 +249,17 @@ def _steps(rows: list[dict[str, Any]], *, unit: bool = False, indent: str = "") 
 @json_option
 @click.pass_obj
 def diff_command(place: Place, name: str, as_json: bool) -> None:
-    """What a unit's branch changes against its base. Works on a stopped project too."""
+    """What a unit's commits change against its base; what is not committed yet is in its worktree only.
+
+    Works on a stopped project too.
+    """
     answer = open_source(place).diff(name)
     if as_json:
         print(text.as_json(answer))
         return
     shown = text.safe(answer["diff"]) if sys.stdout.isatty() else answer["diff"]
     sys.stdout.write(shown)
+    if not answer["diff"]:
+        print(f"{name} has committed nothing yet; its worktree is {place.state / 'worktrees' / name}", file=sys.stderr)
     if answer["truncated"]:
         print("the diff is longer: see it whole with git", file=sys.stderr)
