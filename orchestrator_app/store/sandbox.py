@@ -73,6 +73,10 @@ def _answer(duckdb: Any, question: dict[str, Any]) -> str:
     if len(statements) != 1:
         raise Refused(f"a query is exactly one statement, and this is {len(statements)}")
     (statement,) = statements
+    if statement.type == duckdb.StatementType.MULTI:
+        raise Refused(
+            "a query is one SELECT, and this is several: write PIVOT with its values, as ON status IN ('DONE')"
+        )
     if statement.type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
         raise Refused(f"a query is a SELECT, and this is {statement.type.name.replace('_', ' ')}")
     connection.execute("BEGIN TRANSACTION READ ONLY")

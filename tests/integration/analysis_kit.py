@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from orchestrator_app.model import Board
 from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.serve import Serving, serve
 from orchestrator_app.settings import Project, load_project
@@ -42,7 +43,7 @@ say '{"type":"session","id":"s-1"}'""",
     "choose.WORK": """test -n "$ORCH_ANSWER" ||
 say '{"type":"ask","question":"Which database?","options":["postgres","sqlite"],"kind":"question"}'""",
     "unsure.PLAN": """say '{"type":"ask","question":"May I?","kind":"approval"}'""",
-    "build.PLAN": """say '{"type":"note","level":"warning","message":"a tab\\u0009 and a <b>tag</b>","data":{"n":[1,2.5]}}'""",
+    "build.PLAN": """say '{"type":"note","level":"warning","message":"a <b>tag</b>","data":{"n":[1,2.5]}}'""",
 }
 
 UNITS = [
@@ -64,15 +65,23 @@ def make_project(root: Path, settings: str = SETTINGS) -> Project:
     return load_project(root)
 
 
-def live_through(orchestrator: Orchestrator, wait_until: Callable[..., Any]) -> None:
+def live_through(orchestrator: Orchestrator) -> None:
     """Have UNITS done as far as they get: `broken` has failed, `choose` was answered, `unsure` waits for approval."""
     board = orchestrator.board
     orchestrator.request("submit", units=UNITS, actor="operator:ann").result(20)
-    item = wait_until(lambda: next((one for one in list(board.attention.values()) if one.unit == "choose"), None))
-    orchestrator.request("answer", "choose", text="sqlite", item=item.id, actor="operator:ben").result(20)
+    reach(board, lambda: board.row("choose").item)
+    orchestrator.request("answer", "choose", text="sqlite", actor="operator:ben").result(20)
     ends = {"build": "DONE", "check": "DONE", "slow": "DONE", "choose": "DONE"}
     ends |= {"broken": "NEEDS_ATTENTION", "unsure": "NEEDS_ATTENTION"}
-    wait_until(lambda: {name: str(unit.status) for name, unit in list(board.units.items())} == ends, 60, ends)
+    reach(board, lambda: {name: str(unit.status) for name, unit in list(board.units.items())} == ends)
+
+
+def reach(board: Board, condition: Callable[[], Any], timeout: float = 60.0) -> None:
+    """Return when the condition holds; fail after `timeout` seconds (a limit, never an expectation)."""
+    held = threading.Event()
+    end = board.watch(lambda records: condition() and held.set())
+    assert condition() or held.wait(timeout) or condition(), "the board did not get there"
+    end()
 
 
 @contextmanager

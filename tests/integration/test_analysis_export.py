@@ -185,7 +185,7 @@ def test_the_files_follow_a_running_orchestrator_by_themselves(tmp_path: Path, w
     folder = project.state / "export"
 
     with running(project) as orchestrator:
-        live_through(orchestrator, wait_until)
+        live_through(orchestrator)
         wait_until(lambda: numbers(folder) and numbers(folder, "attention_change"))
         committed = orchestrator.rows("SELECT count(*) AS n FROM transition")[0]["n"]
         wait_until(lambda: len(numbers(folder)) == committed)
@@ -202,9 +202,9 @@ def test_units_go_on_when_the_files_can_not_be_written(tmp_path: Path, wait_unti
     (project.state / "export").write_text("in the way")
 
     with running(project) as orchestrator:
-        live_through(orchestrator, wait_until)
+        live_through(orchestrator)
         wait_until(lambda: orchestrator.exporter.fault)
-        with pytest.raises(StoreError, match="^the Parquet files can't be brought up to date: .*exists"):
+        with pytest.raises(StoreError, match=r"^the Parquet files can't be brought up to date: .*exists"):
             orchestrator.exporter.bring_up_to_date()
         (project.state / "export").unlink()
         wait_until(lambda: _up_to_date(orchestrator.exporter))
@@ -221,15 +221,13 @@ def _up_to_date(exporter: Exporter) -> bool:
     return True
 
 
-def test_an_exporter_that_hangs_holds_up_nobody(
-    tmp_path: Path, wait_until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_exporter_that_hangs_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
     monkeypatch.setattr(Export, "catch_up", lambda self, enough: go_on.wait(60))
     project = make_project(tmp_path / "project")
 
     with running(project) as orchestrator:
-        live_through(orchestrator, wait_until)
+        live_through(orchestrator)
         with pytest.raises(StoreError, match=r"^the Parquet files are at row 0 and the log is at \d+: try again"):
             orchestrator.exporter.bring_up_to_date(timeout=0.2)
         go_on.set()
@@ -243,11 +241,9 @@ def project(tmp_path: Path) -> Project:
     return make_project(tmp_path / "project")
 
 
-def test_an_export_of_a_running_and_of_a_stopped_project_are_the_same(
-    project: Project, tmp_path: Path, wait_until: Callable[..., Any]
-) -> None:
+def test_an_export_of_a_running_and_of_a_stopped_project_are_the_same(project: Project, tmp_path: Path) -> None:
     with serving(project) as server:
-        live_through(server.orchestrator, wait_until)
+        live_through(server.orchestrator)
         first = export(project, tmp_path / "live")
         assert first["seq"] == server.orchestrator.board.seq
     second = export(project, tmp_path / "stopped")
@@ -287,11 +283,11 @@ def test_an_export_does_not_mix_two_logs(project: Project, tmp_path: Path) -> No
 
 
 def test_an_export_that_can_not_be_written_says_so_in_one_line(project: Project, tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="has no log yet: start it with `orch serve`$"):
+    with pytest.raises(NotFoundError, match=r"has no log yet: start it with `orch serve`$"):
         export(project, tmp_path / "out")
     with running(project) as orchestrator:
         orchestrator.request("submit", units=[{"name": "one"}]).result(20)
     (tmp_path / "out").write_text("a file")
 
-    with pytest.raises(OrchError, match="out can't be written .*: choose another directory$"):
+    with pytest.raises(OrchError, match=r"out can't be written .*: choose another directory$"):
         export(project, tmp_path / "out")
