@@ -11,14 +11,15 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from orchestrator_app.errors import OrchError, WatcherWriteError
+from orchestrator_app.errors import OrchError, SettingsError, WatcherWriteError
 from orchestrator_app.executors.base import Executor
 from orchestrator_app.executors.local import LocalExecutor
 from orchestrator_app.gate import Gate, new_cause
 from orchestrator_app.model import Board, folding
+from orchestrator_app.policy.fit import misfits
 from orchestrator_app.requests import KINDS, Request
 from orchestrator_app.scheduler import Scheduler
-from orchestrator_app.settings import Project
+from orchestrator_app.settings import FILE_NAME, Project
 from orchestrator_app.store.exporter import Exporter
 from orchestrator_app.store.log import Log
 from orchestrator_app.workspace.crew import Crew
@@ -72,6 +73,7 @@ class Orchestrator:
             self.log = Log(project.state)
             gate = Gate(self.log, self.board)
             gate.replay()
+            self._check_settings()
             crew = partial(Crew, project) if project.isolation == "worktree" else None
             self._scheduler = Scheduler(project, gate, executor, crew, clock=self._clock, chance=self._chance)
         except BaseException:
@@ -82,6 +84,16 @@ class Orchestrator:
         self._executor = executor
         self.started_at = self._clock()
         return self._scheduler
+
+    def _check_settings(self) -> None:
+        """Unfinished units need their phases and agents: without them the scheduler could not go on."""
+        found = misfits(self.project, self.board.units.values())
+        if found:
+            name, why = found[0]
+            others = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            raise SettingsError(
+                f"{FILE_NAME} has {why}, which {name}{others} still need: put it back until they are DONE or cancelled"
+            )
 
     def start(self) -> None:
         """Open everything, take back what runs, start the scheduler's thread. An OrchError says what is wrong."""

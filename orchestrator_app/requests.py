@@ -17,6 +17,7 @@ from orchestrator_app.gate import Draft
 from orchestrator_app.model import Unit
 from orchestrator_app.policy.attention import ANSWERED
 from orchestrator_app.policy.conflicts import check_glob
+from orchestrator_app.policy.fit import missing
 from orchestrator_app.policy.outcome import FRESH
 from orchestrator_app.settings import Project
 from orchestrator_app.states import Status, Trigger
@@ -286,6 +287,15 @@ def _simple(trigger: Trigger) -> Callable[..., None]:
 
 
 cancel = _simple(Trigger.CANCEL)
+_reopen = _simple(Trigger.REOPEN)
+
+
+def reopen(request: Request, draft: Draft, context: Context, *, reason: str | None = None) -> None:
+    """Take a cancelled unit back, where the settings still have what it needs."""
+    lacks = missing(context.project, draft.unit(request.unit))
+    if lacks:
+        raise UsageError(f"{request.unit} can't go on: orchestrator.toml has {lacks}; submit a new unit instead")
+    _reopen(request, draft, context, reason=reason)
 
 
 def edit(request: Request, draft: Draft, context: Context, *, set: dict[str, Any]) -> None:
@@ -332,7 +342,7 @@ KINDS: dict[str, Callable[..., Any]] = {
     "cancel": cancel,
     "pause": _simple(Trigger.PAUSE),
     "resume": _simple(Trigger.RESUME),
-    "reopen": _simple(Trigger.REOPEN),
+    "reopen": reopen,
     "edit": edit,
     "resolve": resolve,
     "see": see,

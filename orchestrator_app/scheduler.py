@@ -25,6 +25,7 @@ from orchestrator_app.model import Unit
 from orchestrator_app.policy import attention, health
 from orchestrator_app.policy.conflicts import overlap
 from orchestrator_app.policy.dispatch import Depths, ReadyQueue, Slots, rank
+from orchestrator_app.policy.fit import missing
 from orchestrator_app.reports import Reports
 from orchestrator_app.requests import Context, Request, carry_out
 from orchestrator_app.settings import Phase, Project
@@ -136,7 +137,16 @@ class Scheduler:
         for name, attempt in self._live.items():
             if self.board.row(name).status not in (Status.RUNNING, Status.NEEDS_ATTENTION):
                 self._stop(name, attempt)
+        if self._crew is not None:
+            self._crew.sweep(self._is_merged)
         self._rebuild(self.clock())
+
+    def _is_merged(self, name: str) -> bool:
+        """Whether the unit is DONE by a merge; an accepted one may have work that is in no other branch."""
+        unit = self.board.units.get(name)
+        if unit is None or unit.status is not Status.DONE or missing(self.project, unit):
+            return False
+        return self._phase(unit).kind == "merge"
 
     def _run(self) -> None:
         ended = cost = 0.0

@@ -15,6 +15,7 @@ from orchestrator_app.errors import OrchError
 from orchestrator_app.executors.base import Exited
 from orchestrator_app.settings import Project
 from orchestrator_app.workspace import merge
+from orchestrator_app.workspace.git import run_git
 from orchestrator_app.workspace.worktrees import Worktrees
 
 logger = logging.getLogger(__name__)
@@ -118,6 +119,20 @@ class Crew:
 
     def clean(self, unit: str, *, merged: bool) -> None:
         """Remove the scratch checkout and, when its work is merged, the unit's worktree."""
+        self._pool.submit(self._clean, unit, merged)
+
+    def sweep(self, is_merged: Callable[[str], bool]) -> None:
+        """Remove what a crash has left of merged units: whatever still has a branch."""
+
+        def work() -> None:
+            branches = run_git(["for-each-ref", "--format=%(refname:strip=3)", "refs/heads/orch/"], self._project.root)
+            for unit in branches.out.splitlines():
+                if is_merged(unit):
+                    self._clean(unit, merged=True)
+
+        self._pool.submit(self._quietly, work, "a merged unit")
+
+    def _clean(self, unit: str, merged: bool) -> None:
         project = self._project
 
         def work() -> None:
@@ -125,7 +140,7 @@ class Crew:
             if merged:
                 self._worktrees.remove(unit, project.base)
 
-        self._pool.submit(self._quietly, work, unit)
+        self._quietly(work, unit)
 
     def _quietly(self, work: Callable[[], None], unit: str) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator_app.errors import IllegalMoveError
+from orchestrator_app.errors import IllegalMoveError, SettingsError, UsageError
 from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.settings import load_project
 from orchestrator_app.states import Trigger
-from orchestrator_app.workspace.worktrees import open_place, repository_lock
+from orchestrator_app.workspace.worktrees import Worktrees, open_place, repository_lock
 
 #: An agent that leaves its pid and its child's, says that it is there, and goes on until `$HERE/go`. It notes each of
 #: its attempts, and an attempt that starts beside a live one leaves `doubled`.
@@ -379,3 +380,134 @@ def test_what_is_not_possible_is_refused_with_one_line(make):
     with pytest.raises(IllegalMoveError, match="a is DONE: cancel is not possible") as refused:
         project.ask("cancel", "a")
     assert "\n" not in str(refused.value)
+
+
+def test_settings_that_lack_what_an_unfinished_unit_needs_are_refused_at_the_start(make):
+    project = make(phases="PLAN IMPLEMENT MERGE")
+    project.orchestrator.request("dispatch", paused=True).result(20)
+    project.submit("a", "b", "c")
+    project.ask("cancel", "c")
+    project.stop()
+    settings = project.root / "orchestrator.toml"
+    complete = settings.read_text()
+
+    settings.write_text(complete.replace('"PLAN", ', ""))
+    with pytest.raises(SettingsError, match=r"no phase PLAN in the workflow default, which a and 1 more still need"):
+        project.start()
+    project.orchestrator = None
+
+    settings.write_text(complete)
+    project.start()
+    project.ask("cancel", "a")
+    project.ask("cancel", "b")
+    project.stop()
+    settings.write_text(complete.replace('"PLAN", ', ""))
+    project.start()
+    with pytest.raises(UsageError, match="a can't go on"):
+        project.ask("reopen", "a")
+    project.submit("d")
+    project.orchestrator.request("dispatch", paused=False).result(20)
+    project.until("d", "DONE")
+
+
+def test_what_a_crash_left_of_a_merged_unit_is_removed_at_the_next_start(make):
+    project = make()
+    project.submit("a")
+    project.until("a", "DONE")
+    project.wait(lambda: "orch/a" not in project.git("branch", "--list"), "the branch to be removed")
+    project.stop()
+    worktrees = Worktrees(project.root, project.root / ".orchestrator")
+    worktrees.ensure("a", worktrees.tip("main"))  # as when it died between the log's last word and the removal
+
+    project.start()
+
+    project.wait(lambda: "orch/a" not in project.git("branch", "--list"), "the branch to be removed")
+    assert not project.worktree("a").exists()
+
+
+def test_work_that_an_operator_accepted_unmerged_is_kept(make):
+    project = make(settings='verify = "false"')
+    project.script("a", does="echo a > a.txt")
+    project.submit("a")
+    project.until("a", "NEEDS_ATTENTION")
+    project.ask("accept", "a", reason="good enough on its branch")
+
+    project.restart()
+    project.submit("b")
+    project.until("b", "DONE")
+
+    project.stop()
+    assert (project.worktree("a") / "a.txt").exists() and "orch/a" in project.git("branch", "--list")
+
+
+def test_a_worktree_that_someone_deleted_is_made_anew_from_its_branch(make):
+    project = make()
+    project.script(
+        "a", does="test -e a.txt || { echo a > a.txt; git add .; git commit -qm a; exit 75; }; cat a.txt > b.txt"
+    )
+    project.orchestrator.request("dispatch", paused=True).result(20)
+    project.submit("a")
+    project.orchestrator.request("dispatch", paused=False).result(20)
+    project.until("a", "READY", attempt=1)
+    project.ask("pause", "a")
+    shutil.rmtree(project.worktree("a"))
+
+    project.ask("resume", "a")
+    project.until("a", "DONE")
+
+    assert project.on_main("b.txt") == "a\n"
+
+
+def test_a_base_branch_that_nobody_has_checked_out_advances_too(make):
+    project = make()
+    project.git("switch", "-q", "-c", "elsewhere")
+    project.script("a", does="echo a > a.txt")
+
+    project.submit("a")
+    project.until("a", "DONE")
+
+    assert project.on_main("a.txt") == "a\n" and not (project.root / "a.txt").exists()
+    assert project.git("branch", "--show-current") == "elsewhere"
+
+
+def test_an_answer_reaches_an_agent_that_waited_through_a_restart(make):
+    project = make()
+    project.script(
+        "a",
+        does="""
+        echo '{"type":"ask","question":"Which?"}' >> $ORCH_EVENTS
+        while ! test -s $ORCH_ANSWERS; do sleep 0.02; done
+        cp $ORCH_ANSWERS answers.txt
+        """,
+    )
+    project.submit("a")
+    project.until("a", "NEEDS_ATTENTION")
+
+    project.restart(leave_agents=True)
+    project.ask("answer", "a", text="this one")
+    project.until("a", "DONE")
+
+    assert "this one" in project.on_main("answers.txt")
+    assert project.story("a").count("start") == 2, "one for IMPLEMENT, one for MERGE"
+
+
+def test_a_retry_of_a_waiting_agent_stops_it_first(make):
+    project = make()
+    project.script(
+        "a",
+        does="""
+        mkdir $HERE/alone || touch $HERE/doubled
+        trap 'rmdir $HERE/alone' EXIT
+        trap 'exit 143' TERM
+        test $ORCH_ATTEMPT = 2 && exit 0
+        echo '{"type":"ask","question":"Which?"}' >> $ORCH_EVENTS
+        while true; do sleep 0.02; done
+        """,
+    )
+    project.submit("a")
+    project.until("a", "NEEDS_ATTENTION")
+
+    project.ask("retry", "a")
+    project.until("a", "DONE")
+
+    assert project.word("doubled") is None
