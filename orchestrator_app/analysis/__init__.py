@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from orchestrator_app.analysis.questions import export, query
+from orchestrator_app.analysis.questions import LIMIT, export, query
 
-__all__ = ["export", "query"]
+__all__ = ["LIMIT", "export", "query"]

@@ -49,7 +49,9 @@ async def sessions(call: Call) -> Any:
 
 
 async def query(call: Call) -> Any:
-    limit, wanted = call.body.get("limit") or 10_000, call.body.get("format") or "json"
+    limit, wanted = call.body.get("limit"), call.body.get("format") or "json"
+    if limit is None:
+        limit = analysis.LIMIT
     if not 1 <= limit <= ROWS:
         raise UsageError(f"limit must be from 1 to {ROWS}")
     if wanted not in ("json", "csv"):
