@@ -29,6 +29,10 @@ class ReadingLog(Log):
                 raise StoreError(
                     f"{self.path} is open in another process, which may be a starting server: try again"
                 ) from None
+            if "different configuration" in why:
+                raise StoreError(
+                    f"{self.path} is open in this very process: ask its orchestrator, by `board` and `rows()`"
+                ) from None
             raise StoreError(
                 f"{self.path} can't be read ({why}): start the server once with `orch serve`, which repairs it"
             ) from None

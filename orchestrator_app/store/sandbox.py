@@ -12,6 +12,7 @@ import math
 import re
 import resource
 import sys
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -41,7 +42,7 @@ class Refused(Exception):
 
 
 def _limit(question: dict[str, Any]) -> None:
-    """What the system itself sees to, whatever DuckDB does."""
+    """What the system itself sees to, whatever DuckDB does. Systems other than Linux may not know each of these."""
     seconds, space = question["seconds"], 4 * question["memory"]
     for kind, most in (
         (resource.RLIMIT_CPU, seconds),
@@ -50,7 +51,10 @@ def _limit(question: dict[str, Any]) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 64),
     ):
-        resource.setrlimit(kind, (most, most))
+        _, hard = resource.getrlimit(kind)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(kind, (most, most))
 
 
 def _answer(duckdb: Any, question: dict[str, Any]) -> str:

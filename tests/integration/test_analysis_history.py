@@ -251,6 +251,11 @@ def test_a_project_that_another_process_holds_without_a_server_says_so(project: 
         holder.stdin.close()
 
 
+def test_a_project_that_this_process_runs_without_a_server_says_so(project: Project) -> None:
+    with running(project), pytest.raises(StoreError, match=r"is open in this very process: ask its orchestrator"):
+        connect(project.root)
+
+
 def test_the_package_offers_its_names_without_loading_what_they_need() -> None:
     program = (
         "import sys, orchestrator_app; before = set(sys.modules); print(orchestrator_app.__version__);"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+import requests
 from analysis_kit import live_through, make_project, running, serving
 
 from orchestrator_app.analysis import query
@@ -259,6 +261,24 @@ def test_the_server_answers_queries_while_others_hang(tmp_path: Path) -> None:
         slow.join(60)
         assert (answer["columns"], answer["rows"], answer["types"]) == (["name"], [["one"]], ["VARCHAR"])
         assert os.path.isfile(project.state / "server.json")
+
+
+def test_the_api_gives_csv_and_says_how_far_the_files_are(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+
+    with serving(project) as server:
+        server.orchestrator.request("submit", units=[{"name": "one", "labels": ["a", "b"]}]).result(20)
+        api = f"{server.url}/api/v1"
+        headers = {"Authorization": f"Bearer {(project.state / 'token').read_text().strip()}"}
+        sql = "SELECT name, labels, NULL AS x FROM unit"
+        reply = requests.post(f"{api}/query", json={"sql": sql, "format": "csv"}, headers=headers, timeout=60)
+        refused = requests.post(f"{api}/query", json={"sql": "DROP TABLE unit"}, headers=headers, timeout=60)
+        files = requests.post(f"{api}/export", json={}, headers=headers, timeout=60).json()
+
+    assert list(csv.reader(reply.text.splitlines())) == [["name", "labels", "x"], ["one", '["a", "b"]', ""]]
+    assert (refused.status_code, refused.headers["Content-Type"]) == (400, "application/problem+json")
+    assert refused.json()["detail"] == "the query can't be answered: a query is a SELECT, and this is DROP"
+    assert files["seq"] >= 1 and files["rows"]["transition"] >= 1
 
 
 def _ignore(project: Project, sql: str) -> None:
