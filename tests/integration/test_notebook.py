@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import re
 import threading
 import warnings
 from pathlib import Path
@@ -13,6 +15,7 @@ import nbformat
 import pytest
 from cli_kit import Server
 
+from orchestrator_app.analysis.history import History
 from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.settings import load_project
 
@@ -204,3 +207,27 @@ def test_the_notebook_is_kept_without_outputs() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
 
     assert all(not cell.outputs and cell.execution_count is None for cell in notebook.cells if cell.cell_type == "code")
+
+
+def test_the_page_on_notebooks_names_everything_that_a_history_offers(
+    played: Played, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "notebooks.md").read_text()
+    rows = re.findall(r"^\| `(\w+)(\(.*?\))?` \|", page, re.MULTILINE)
+    offered = {name for name in vars(History) if not name.startswith("_")} | {"board"}
+
+    assert {name for name, _ in rows} == offered
+    for name, arguments in rows:
+        if arguments:
+            parameters = list(inspect.signature(getattr(History, name)).parameters.values())[1:]
+            told = ", ".join(
+                each.name + ("" if each.default is each.empty else f"={each.default}") for each in parameters
+            )
+            assert arguments == f"({told})"
+
+    monkeypatch.setenv("ORCH_PROJECT", str(played.root))
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)  # fails if the page is wrong
+    names["history"].close()
+    assert "after-slow" in capsys.readouterr().out
