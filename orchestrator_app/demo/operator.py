@@ -38,7 +38,7 @@ class DemoOperator:
             kind, args = decision
             try:
                 self._request(kind, item.unit, **args).result(30)
-                self.said.append(f"{item.unit}: {item.title}; the operator says: {kind} {' '.join(args.values())}")
+                self.said.append(f"{item.title}\n  the operator: {' '.join([kind, *args.values()])}")
             except OrchError as error:
                 self.said.append(f"{item.unit}: {kind} was refused: {error}")
 

@@ -25,12 +25,15 @@ SERVED_PACE, HEADLESS_PACE = 1.5, 0.2
 PATIENCE = 300.0
 
 GUIDE = """
-What to look at:
-  title-short    will conflict with title-formal: retry it from IMPLEMENT with a word of feedback, and it is merged
-  date-format    asks you a question; drop-legacy asks for your approval: answer them in the attention queue
-  bulk-import    runs long and reports its progress; the chain currency-symbol → price-report → csv-export → changelog
+What to look at, and what is left to you:
+  date-format    asks you a question, and drop-legacy asks for your approval: answer them in the attention queue
+  title-short    conflicts with title-formal: retry it from IMPLEMENT with a word of feedback, and it is merged
+  bulk-import    runs long and reports its progress
   discount       fails its test, then passes by itself; sort-items is sent back by its REVIEW
-"""
+  changelog      ends the chain currency-symbol, price-report, csv-export: each waits for the one before it
+
+In a terminal: orch --project {root} attention
+The scratch repository is {root}. Ctrl-C ends the demo."""
 
 
 def run(headless: bool, directory: Path | None = None, open_browser: bool = True, keep: bool = False) -> int:
@@ -57,7 +60,7 @@ def _serve(project: Project, open_browser: bool) -> int:
 
     def ready(serving: Serving) -> None:
         _submit(serving.orchestrator)
-        print(f"{GUIDE}\nThe scratch repository is {project.root}. Ctrl-C ends the demo.", flush=True)
+        print(GUIDE.format(root=project.root), flush=True)
 
     return serve(project, open_browser=open_browser and _has_display(), on_ready=ready)
 
