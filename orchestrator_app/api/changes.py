@@ -30,14 +30,13 @@ class Changes:
         self._waiting: set[asyncio.Future[None]] = set()
         self._unsubscribe = board.watch(self._committed)
 
-    async def next(self, timeout: float) -> None:
-        """Return at the next commit, or after `timeout` seconds."""
+    def next(self, timeout: float) -> asyncio.Task[Any]:
+        """A task that ends at the next commit, or after `timeout` seconds. It notices from the moment of this call."""
         waiter = self._loop.create_future()
-        self._waiting.add(waiter)
-        try:
-            await asyncio.wait([waiter], timeout=timeout)
-        finally:
-            self._waiting.discard(waiter)
+        self._waiting.add(waiter)  # here, not in the task: that begins to run only later, and a commit may come between
+        task = asyncio.ensure_future(asyncio.wait([waiter], timeout=timeout))
+        task.add_done_callback(lambda _: self._waiting.discard(waiter))
+        return task
 
     def close(self) -> None:
         """Let every waiting request go with what it has. From any thread."""
@@ -66,7 +65,7 @@ async def feed(call: Call) -> Any:
     until = loop.time() + wait
     while True:
         # Begin to wait before looking: a commit in between then ends the wait at once.
-        woken = asyncio.ensure_future(call.server.changes.next(max(0.0, until - loop.time())))
+        woken = call.server.changes.next(max(0.0, until - loop.time()))
         head = call.orchestrator.board.seq
         records = await call.aside(read, call.orchestrator, tables, since, limit, call.query.get("unit"), head)
         if records or loop.time() >= until or call.server.changes.closed:

@@ -126,6 +126,11 @@ class Server:
         assert (done.code, done.err) == (0, ""), done
         return done.out
 
+    def stop(self, *options: str) -> None:
+        """`orch stop`; on a busy machine it says that it still waits."""
+        done = self.orch("stop", *options)
+        assert done.code == 0, done
+
     def json(self, *arguments: str, **more: Any) -> Any:
         return json.loads(self.ok(*arguments, "--json", **more))
 
@@ -147,3 +152,12 @@ def assert_one_line(done: Done, code: int, *words: str) -> None:
     assert "Traceback" not in done.err and "orch-error" not in done.err, done
     for word in words:
         assert word in lines[0], (word, lines[0])
+
+
+def has_a_socket(pid: int) -> bool:
+    """Whether a process has one open: then it is past its start, and talks to the server."""
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            if os.readlink(file).startswith("socket:"):
+                return True
+    return False

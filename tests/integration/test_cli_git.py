@@ -41,7 +41,7 @@ def test_work_is_merged_and_a_worktree_is_shown_as_a_diff(server: Server) -> Non
 
     live = server.ok("diff", "asks")
     shown = server.ok("show", "asks")
-    server.ok("stop")
+    server.stop()
     stopped = run(server.root, "diff", "asks")
 
     assert git(server.root, "show", "main:page.txt") == "one\ntwo\n"

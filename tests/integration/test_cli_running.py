@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_kit import ORCH, Server, assert_one_line, environment, make_project
+from cli_kit import ORCH, Server, assert_one_line, environment, has_a_socket, make_project
 
 Wait = Callable[..., Any]
 names = (f"unit-{number}" for number in itertools.count())
@@ -393,25 +392,18 @@ def test_wait_gives_up_at_its_timeout_and_on_cancelled_units(server: Server, sub
 
 
 def test_wait_does_not_wait_for_ever_for_a_unit_whose_blocker_was_cancelled(
-    server: Server, submit: Callable[..., str]
+    server: Server, submit: Callable[..., str], wait_until: Wait
 ) -> None:
     blocker = submit("sleep 600")
     name = submit("exit 0", "--after", blocker)
     with subprocess.Popen([*ORCH, "wait", name], cwd=server.root, stderr=subprocess.PIPE, env=environment()) as waiting:
+        wait_until(lambda: has_a_socket(waiting.pid), 60, "it to talk to the server")
         server.ok("cancel", blocker)
         _, told = waiting.communicate(timeout=60)
 
     assert waiting.returncode == 1
     assert f"{name} waits for {blocker}, which was cancelled" in told.decode()
     server.ok("cancel", name)
-
-
-def has_a_socket(pid: int) -> bool:
-    for file in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):  # closed meanwhile
-            if os.readlink(file).startswith("socket:"):
-                return True
-    return False
 
 
 def test_ctrl_c_ends_a_wait_without_a_word(server: Server, submit: Callable[..., str], wait_until: Wait) -> None:

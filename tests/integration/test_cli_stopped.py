@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow.dataset
 import pytest
-from cli_kit import ORCH, Done, Server, assert_one_line, environment, make_project, run
+from cli_kit import ORCH, Done, Server, assert_one_line, environment, has_a_socket, make_project, run
 
 from orchestrator_app.claim import server_info
 
@@ -97,6 +97,7 @@ def test_query_prints_tables_csv_and_json(root: Path) -> None:
     table, objects = run(root, "query", sql), run(root, "query", sql, "--json")
     comma = run(root, "query", "-", "--csv", stdin=sql)
 
+    assert (table.err, objects.err, comma.err) == ("", "", "")
     assert re.fullmatch(r'unit +n  odd\nasks +\d  a,"b\ndone +\d  a,"b\n', table.out)
     assert [row[0] for row in csv.reader(io.StringIO(comma.out))] == ["unit", "asks", "done"]
     assert [(row["unit"], row["odd"]) for row in objects.json] == [("asks", 'a,"b'), ("done", 'a,"b')]
@@ -170,12 +171,12 @@ def test_stop_ends_running_attempts_or_leaves_them_to_the_next_server(server: Se
     wait_until(lambda: file.exists() and file.read_text().strip(), 30)
     process = Path("/proc") / file.read_text().strip()
 
-    server.ok("stop", "--leave-agents")
+    server.stop("--leave-agents")
     lived = process.exists()
     again = Server(server.root)
     try:
         running = again.json("ps")
-        again.ok("stop")
+        again.stop()
     finally:
         again.end()
 
@@ -189,18 +190,8 @@ def test_a_wait_whose_server_is_stopped_ends_with_a_line(server: Server, wait_un
     with subprocess.Popen(
         [*ORCH, "wait", "long"], cwd=server.root, stderr=subprocess.PIPE, env=environment()
     ) as waiting:
-        wait_until(lambda: any("socket:" in link for link in links_of(waiting.pid)), 30)
-        server.ok("stop")
+        wait_until(lambda: has_a_socket(waiting.pid), 30)
+        server.stop()
         _, told = waiting.communicate(timeout=60)
 
     assert waiting.returncode in (1, 3) and len(told.decode().splitlines()) == 1, told
-
-
-def links_of(pid: int) -> list[str]:
-    links = []
-    for file in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            links.append(str(file.readlink()))
-        except OSError:
-            pass  # closed meanwhile
-    return links
