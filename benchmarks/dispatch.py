@@ -1,4 +1,4 @@
-"""How quickly units go through, beside huey and a bare loop in the same run, on the same work: programs that run `true`.
+"""How quickly units go through, beside huey and a bare loop in the same run, on the same work: programs like `true`.
 
     python benchmarks/dispatch.py [--units 1000] [--rounds 3]
 

@@ -25,6 +25,6 @@ def wait_until(condition: Callable[[], object], timeout: float = 20.0, what: str
         time.sleep(0.01)
 
 
-@pytest.fixture(name="wait_until")
+@pytest.fixture(name="wait_until", scope="session")
 def _wait_until() -> Callable[..., object]:
     return wait_until

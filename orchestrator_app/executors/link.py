@@ -156,5 +156,30 @@ class Link:
 
 
 def _environ() -> dict[str, str]:
-    """What agents inherit: the server's environment, without what is meant for the server."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("ORCH_")}
+    """What agents inherit: the server's environment, without what is meant for the server or for another repository."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("ORCH_") and name not in OTHER_REPOSITORY
+    }
+
+
+#: A server started from a git hook has these: they would send an agent's git to the wrong repository.
+OTHER_REPOSITORY = frozenset(
+    {
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_COMMON_DIR",
+        "GIT_CONFIG",
+        "GIT_CONFIG_COUNT",
+        "GIT_CONFIG_PARAMETERS",
+        "GIT_DIR",
+        "GIT_IMPLICIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_NAMESPACE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_PREFIX",
+        "GIT_QUARANTINE_PATH",
+        "GIT_WORK_TREE",
+    }
+)
+)

@@ -83,7 +83,7 @@ def merge_conflict(unit: Unit, base: str, files: list[str], text: str) -> dict[s
         "kind": "conflict",
         "severity": "warning",
         "title": f"{unit.name} can't be merged: it conflicts with {base} in {len(files)} file{'s' * (len(files) != 1)}",
-        "text": f"{text}\nThe worktree stays: resolve it there and retry, or retry an earlier phase with feedback.".strip(),
+        "text": f"{text}\nThe worktree stays: resolve it there and retry, or retry an earlier phase with feedback.",
         "detail": {"options": ["retry", "accept", "cancel"], "files": files},
     }
 

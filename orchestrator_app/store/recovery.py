@@ -22,6 +22,9 @@ from orchestrator_app.store.journal import Entry
 
 logger = logging.getLogger(__name__)
 
+#: Seconds that a start waits for another process to let go of the file.
+LOCK_PATIENCE = 2.0
+
 #: One thread: a commit of a few rows is a tenth quicker without handing work to others.
 CONFIG = {"checkpoint_threshold": "1TB", "threads": 1}
 
@@ -57,7 +60,7 @@ def open_verified(
         try:
             if title != "as it was":
                 _lay_out(path, wal, source, wal_length, kept)
-            connection = connect(path)
+            connection = _connect_patiently(path)
         except duckdb.IOException as error:
             if "lock" in str(error).lower():
                 raise StoreError(
@@ -82,6 +85,18 @@ def open_verified(
     raise StoreError(
         f"the log {path} can't be opened ({'; '.join(failures)}): restore it from a backup of {path.parent}"
     )
+
+
+def _connect_patiently(path: Path) -> duckdb.DuckDBPyConnection:
+    """Like `connect`, but a reader of a stopped project, who holds the file for a moment, is waited for."""
+    give_up = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            return connect(path)
+        except duckdb.IOException as error:
+            if "lock" not in str(error).lower() or time.monotonic() > give_up:
+                raise
+        time.sleep(0.05)
 
 
 def _lay_out(path: Path, wal: Path, source: Path, wal_length: int | None, kept: Path) -> None:
