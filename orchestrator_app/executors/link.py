@@ -182,4 +182,3 @@ OTHER_REPOSITORY = frozenset(
         "GIT_WORK_TREE",
     }
 )
-)
