@@ -35,6 +35,9 @@ from orchestrator_app.workspace.crew import Crew, Prepared, Result
 
 logger = logging.getLogger(__name__)
 
+#: Seconds that reports are gathered for one commit, at most.
+GATHER = 0.005
+
 #: After a failed commit, seconds until the next try.
 STORE_RETRY = 1.0
 
@@ -158,7 +161,7 @@ class Scheduler:
                 self.step(self.clock(), reports)
                 self.gate.log.tend()
                 ended = time.perf_counter()
-                cost = ended - begun
+                cost = min(ended - begun, GATHER)
             except Exception as error:
                 logger.exception("the scheduler could not act on what it had decided")
                 self.fault = (
@@ -166,8 +169,8 @@ class Scheduler:
                 )
 
     def _gather(self, reports: list[Report], until: float) -> list[Report]:
-        """Under load, wait for more reports, so that they share a commit: a step is followed by at most its own cost of
-        gathering, and by none once a third of the live attempts have reported."""
+        """Under load, wait for more reports, so that they share a commit: at most as long as the step before took, and no
+        longer than until a third of the live attempts have reported."""
         while len(reports) < len(self._live) / 3 and (rest := until - time.perf_counter()) > 0:
             reports += self.executor.wait(rest)
         return reports
