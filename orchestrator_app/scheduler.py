@@ -169,8 +169,8 @@ class Scheduler:
                 )
 
     def _gather(self, reports: list[Report], until: float) -> list[Report]:
-        """Under load, wait for more reports, so that they share a commit: at most as long as the step before took, and no
-        longer than until a third of the live attempts have reported."""
+        """Under load, wait for more reports, so that they share a commit: at most as long as the step before took, and
+        no longer than until a third of the live attempts have reported."""
         while len(reports) < len(self._live) / 3 and (rest := until - time.perf_counter()) > 0:
             reports += self.executor.wait(rest)
         return reports
