@@ -23,7 +23,7 @@ from orchestrator_app.errors import GitError, WorkspaceError
 from orchestrator_app.workspace.places import Place, is_sha, place_of, printable
 from orchestrator_app.workspace.process import Completed, run_process
 
-LOCK_PATIENCE = 3.0  # seconds to wait for a lock file that another git holds
+LOCK_PATIENCE = 2.0  # seconds to wait for a lock file that another git holds
 
 _SETTINGS = (
     "core.fsmonitor=false",
