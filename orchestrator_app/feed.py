@@ -7,13 +7,17 @@ come on the scheduler's thread, where nothing may take long; values are read fro
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from orchestrator_app.model import Board
-from orchestrator_app.store.records import AttentionChange, Record
+from orchestrator_app.states import Status, Trigger
+from orchestrator_app.store.records import AttentionChange, Record, Transition
+
+logger = logging.getLogger(__name__)
 
 #: Changes in one frame; the rest goes into the next.
 FRAME = 500
@@ -79,6 +83,10 @@ class Feed:
             self._changed.update(dict.fromkeys(keys))
         self._flush()
 
+    def wake(self) -> None:
+        """Send what waits, should a wake-up have been lost. A client that is heard of calls it."""
+        self._flush()
+
     def acknowledge(self, number: int) -> None:
         """The client has applied frame `number`: the next one may go."""
         with self._lock:
@@ -94,7 +102,9 @@ class Feed:
             for record in records:
                 if record.unit is not None:
                     self._changed["unit", record.unit] = None
-                if type(record) is AttentionChange:
+                if type(record) is Transition:
+                    self._mark_neighbours(record)
+                elif type(record) is AttentionChange:
                     self._changed["item", record.item] = None
             self._changed["head", ""] = None
             self._seq = records[-1].seq
@@ -102,6 +112,16 @@ class Feed:
                 return
             self._due = True
         self._schedule(self._flush)
+
+    def _mark_neighbours(self, row: Transition) -> None:
+        """Note whose blockers, or number of dependents, a transition of another unit changed."""
+        if row.to_status is Status.DONE:
+            self._changed.update(dict.fromkeys(("unit", name) for name in self._board.dependents(row.unit)))
+        elif row.trigger in (Trigger.SUBMIT, Trigger.EDIT):
+            for name in self._board.units[row.unit].after:
+                self._changed["unit", name] = None
+                blocker = self._board.units.get(name)
+                self._changed.update(dict.fromkeys(("item", item) for item in (blocker.items if blocker else ())))
 
     def _flush(self) -> None:
         with self._lock:
@@ -115,5 +135,10 @@ class Feed:
             number = self._in_flight = self._number
             seq, rest = self._seq, len(self._changed)
             self._sent_at = self._clock()
-        changes = [[*key, self._value(key)] for key in keys]
+        changes = []
+        for key in keys:
+            try:
+                changes.append([*key, self._value(key)])
+            except Exception:  # one key that can't be told must not hold up all others for ever
+                logger.exception("the feed could not tell of %s %s", *key)
         self._send({"frame": number, "seq": seq, "changes": changes, "rest": rest})

@@ -174,10 +174,10 @@ export function render({ model, el }) {
       update(now) {
         text(title, now.title)
         text(words, plain(now.text))
-        words.hidden = !now.text || now.text === now.title
+        words.hidden = !now.text || now.title.endsWith(now.text)
         more.hidden = words.hidden || (now.text.length < 400 && now.text.split("\n").length < 7)
         if (files.childElementCount !== now.files.length) files.replaceChildren(...now.files.map((file) => h("li", {}, file)))
-        text(blocks, now.blocks ? `${now.blocks} wait for it` : "")
+        text(blocks, now.blocks ? `${now.blocks} wait${now.blocks === 1 ? "s" : ""} for it` : "")
         card.rank = [-now.blocks, id]
         card.opened = now.opened
       },
@@ -329,7 +329,7 @@ export function render({ model, el }) {
         if (unit.percent !== null) progress.setAttribute("aria-valuenow", Math.round(unit.percent))
         const tagged = [
           unit.attempt > 1 ? `attempt ${unit.attempt}` : "", unit.priority ? `priority ${unit.priority}` : "",
-          unit.blocks ? `${unit.blocks} wait for it` : "", ...unit.labels.map((label) => `#${label}`),
+          unit.blocks && !ENDED.has(unit.status) ? `${unit.blocks} wait${unit.blocks === 1 ? "s" : ""} for it` : "", ...unit.labels.map((label) => `#${label}`),
         ].filter(Boolean)
         if (tagged.join("\n") !== shownTags) {
           shownTags = tagged.join("\n")
@@ -399,13 +399,23 @@ export function render({ model, el }) {
     const log = h("pre", { class: "log", tabIndex: 0, "aria-label": "Output of the newest attempt" })
     const following = h("button", { class: "quiet", onclick: () => { stick = true; log.scrollTop = log.scrollHeight; draw() } })
     const logTitle = h("span", {}, "Output")
-    let stick = true, carry = "", shownActions = "", rows = 0
+    let stick = true, shownActions = "", shownFacts = "", rows = 0, seen = null, typed = false
     const draw = () => { text(following, stick ? "Following" : "Paused: follow again"); following.classList.toggle("on", !stick) }
     log.addEventListener("scroll", () => { const now = log.scrollHeight - log.scrollTop - log.clientHeight < 24; if (now !== stick) { stick = now; draw() } })
     draw()
+    const priority = h("input", { type: "number", class: "number", "aria-label": `Priority of ${name}`, oninput: () => { typed = true } })
+    const edit = h("form", { class: "inline edit", hidden: true, onsubmit: (event) => {
+      event.preventDefault()
+      if (!priority.reportValidity() || priority.value === "") return
+      request("edit", name, { set: { priority: Number(priority.value) }, version: seen.version }, setPriority).then((ok) => {
+        if (ok) { typed = false; toast(`${name} has priority ${priority.value} now`) }
+      })
+    } })
+    const setPriority = h("button", { type: "submit" }, "Set")
+    edit.append(h("label", { class: "inline" }, "Priority ", priority), setPriority)
     unitPage.replaceChildren(
       h("div", { class: "crumbs" }, h("a", { href: "?", onclick: (event) => { event.preventDefault(); show("") } }, "← Board")),
-      h("div", { class: "page-head" }, title, badge), stepper, asks, actions,
+      h("div", { class: "page-head" }, title, badge), stepper, asks, h("div", { class: "acts" }, actions, edit),
       h("div", { class: "two" },
         h("div", {}, h("h3", {}, "What is asked"), prompt, factList, h("h3", {}, "Story"), story),
         h("div", { class: "output" }, h("h3", {}, logTitle, following), log)))
@@ -421,6 +431,9 @@ export function render({ model, el }) {
         text(title, name)
         text(badge, `${GLYPHS[unit.status]} ${TITLES[unit.status]}`)
         badge.className = `status ${unit.status}`
+        seen = unit
+        if (!typed && priority.getRootNode().activeElement !== priority) priority.value = unit.priority
+        edit.hidden = !unit.possible.includes("edit")
         const at = unit.phases.indexOf(unit.phase)
         stepper.replaceChildren(...unit.phases.map((phase, i) => {
           const state = unit.status === "DONE" || i < at ? "past" : i === at ? "now" : "next"
@@ -435,7 +448,10 @@ export function render({ model, el }) {
           ["Waited for by", unit.dependents.length ? list(unit.dependents) : ""],
           ["Branch", unit.branch && unit.base ? `${unit.branch} from ${unit.base.slice(0, 12)}` : ""], ["Session", unit.session], ["Feedback", unit.feedback],
         ].filter(([, value]) => value)
-        factList.replaceChildren(...facts.flatMap(([label, value]) => [h("dt", {}, label), h("dd", {}, value)]))
+        const said = JSON.stringify([unit.after, unit.dependents, facts.filter(([, value]) => typeof value === "string")])
+        // Drawn anew only where something differs: what has the focus or is selected stays.
+        if (said !== shownFacts) factList.replaceChildren(...facts.flatMap(([label, value]) => [h("dt", {}, label), h("dd", {}, value)]))
+        shownFacts = said
         const possible = new Set(unit.possible)
         const wanted = ["pause", "resume", "reopen", "cancel"].filter((kind) => possible.has(kind)).join()
         if (wanted !== shownActions) {
@@ -471,7 +487,7 @@ export function render({ model, el }) {
         while (rows > 400) { story.lastElementChild.remove(); rows -= 1 }
       },
       log(share) {
-        if (share.anew) { log.replaceChildren(); carry = "" }
+        if (share.anew) { log.replaceChildren() }
         text(logTitle, `Output of attempt ${share.attempt}`)
         const keep = stick
         log.append(plain(share.text))
@@ -536,6 +552,8 @@ export function render({ model, el }) {
 
   // -- time and the connection
 
+  // Bokeh says at once when its socket closes; silence tells of the cases where none closes.
+  for (const doc of window.Bokeh?.documents ?? []) doc.on_event?.("connection_lost", () => { lost = true; drawConnection() })
   let pings = 0, probing = false
   const beat = setInterval(async () => {
     say({ type: "ping", n: ++pings })

@@ -82,6 +82,7 @@ class Console(JSComponent):
             case "ack":
                 self._feed.acknowledge(message.get("frame"))
             case "ping":
+                self._feed.wake()
                 self._send_msg({"pong": message.get("n"), "latency": self._feed.latency})
             case "more":
                 self._more(str(message.get("status")), message.get("count"))

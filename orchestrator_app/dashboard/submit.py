@@ -32,8 +32,8 @@ class SubmitForm:
         self.priority = pmui.IntInput(label="Priority (higher goes first)", value=0, **wide)
         # A disabled text field shows hostile text as text; an alert would take it for HTML.
         self.error = pmui.TextAreaInput(label="Not submitted", disabled=True, visible=False, rows=2, **wide)
-        self.send = pmui.Button(name="Submit", variant="contained", on_click=self._submit)
-        self.close = pmui.Button(name="Close", variant="text", on_click=lambda _: self.dialog.param.update(open=False))
+        self.send = pmui.Button(label="Submit", variant="contained", on_click=self._submit)
+        self.close = pmui.Button(label="Close", variant="text", on_click=lambda _: self.dialog.param.update(open=False))
         self.dialog = pmui.Dialog(
             pmui.Column(
                 self.name,
@@ -52,7 +52,7 @@ class SubmitForm:
             sizing_mode="stretch_width",
         )
         self.button = pmui.Button(
-            name="Submit a unit",
+            label="Submit a unit",
             icon="add",
             variant="contained",
             on_click=lambda _: self.dialog.param.update(open=True),

@@ -124,12 +124,12 @@ def facts(orchestrator: Orchestrator, name: str) -> dict[str, Any]:
     """A unit's page, but for its story and its log. Raises NotFoundError."""
     board = orchestrator.board
     unit = board.row(name)
-    workflow = orchestrator.project.workflows[unit.workflow]
+    workflow = orchestrator.project.workflows.get(unit.workflow)  # an ended unit's may have left the settings
     return {
         **unit_view(orchestrator, unit),
         "name": name,
         "prompt": unit.prompt,
-        "phases": [phase.name for phase in workflow.phases],
+        "phases": [phase.name for phase in workflow.phases] if workflow else [unit.phase],
         "after": [{"name": one, "status": str(board.row(one).status)} for one in unit.after[:50]],
         "dependents": sorted(board.dependents(name))[:50],
         "touches": list(unit.touches),

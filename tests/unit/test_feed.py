@@ -26,7 +26,8 @@ class Client:
     def value(self, key):
         kind, name = key
         if kind == "unit":
-            return str(self.board.units[name].status)
+            unit = self.board.units[name]
+            return [str(unit.status), self.board.waits_for(name), sorted(self.board.dependents(name))]
         if kind == "item":
             item = self.board.attention.get(name)
             return item and item.title
@@ -53,13 +54,14 @@ class Client:
         return {key: value for key, value in self.picture.items() if value is not None}
 
 
-def moved(board: Board, name: str, trigger: Trigger, at: int = 0):
+def moved(board: Board, name: str, trigger: Trigger, at: int = 0, **fields):
     unit = board.units.get(name)
     status, version = (unit.status, unit.version) if unit else (Status.NEW, 0)
     target = MOVES[status, trigger]
     return Transition(
-        board.seq + 1 + at, name, version + 1, status, trigger, target, "RUN", 0, "scheduler", "c", None, {}, utc(0)
-    )
+        board.seq + 1 + at, name, version + 1, status, trigger, target, "RUN", 0, "scheduler", "c", None,
+        {"set": fields}, utc(0),
+    )  # fmt: skip
 
 
 def expected(client: Client) -> dict:
@@ -141,9 +143,58 @@ def test_a_closed_feed_leaves_nothing_behind_on_the_board():
     assert not any(client.scheduled for client in clients)
 
 
+def test_a_lost_wake_up_heals_as_soon_as_the_client_is_heard_of():
+    board = Board()
+    client = Client(board)
+    client.feed.open([])
+    client.catch_up()
+    board.fold([moved(board, "a", Trigger.SUBMIT)])
+    client.scheduled.clear()
+
+    client.feed.wake()
+
+    client.catch_up()
+    assert client.sees == expected(client)
+
+
+def test_a_unit_that_can_not_be_told_of_holds_up_no_other():
+    board = Board()
+    client = Client(board)
+    client.feed.open([])
+    client.catch_up()
+    tell = client.feed._value
+    client.feed._value = lambda key: {}[key] if key == ("unit", "a") else tell(key)
+
+    board.fold([moved(board, name, Trigger.SUBMIT, number) for number, name in enumerate("ab")])
+    client.catch_up()
+    board.fold([moved(board, "c", Trigger.SUBMIT)])
+    client.catch_up()
+
+    assert {name for kind, name in client.sees if kind == "unit"} == {"b", "c"}
+
+
+def test_what_a_unit_waits_for_is_told_when_the_other_one_changes():
+    board = Board()
+    client = Client(board)
+    client.feed.open([])
+    board.fold([moved(board, "a", Trigger.SUBMIT)])
+    client.catch_up()
+
+    board.fold([moved(board, "b", Trigger.SUBMIT, after=["a"])])
+    client.catch_up()
+    assert client.sees["unit", "a"] == ["READY", [], ["b"]]
+    board.fold([moved(board, "a", Trigger.START)])
+    board.fold([moved(board, "a", Trigger.FINISH)])
+    client.catch_up()
+
+    assert client.sees["unit", "b"] == ["READY", [], []]
+    assert client.sees == expected(client)
+
+
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["commit", "item", "event", "run", "apply", "duplicate", "reopen"]), st.sampled_from("abc")
+        st.sampled_from(["commit", "apply", "run", "commit", "apply", "item", "event", "duplicate", "reopen", "lose"]),
+        st.sampled_from("abc"),
     ),
     max_size=60,
 )
@@ -160,7 +211,9 @@ def test_whatever_the_interleaving_a_client_at_rest_sees_the_board(steps, choice
             unit = board.units.get(name)
             status = unit.status if unit else Status.NEW
             triggers = sorted(trigger for source, trigger in MOVES if source is status)
-            board.fold([moved(board, name, choice.choice(triggers))])
+            trigger = choice.choice(triggers)
+            after = [one for one in board.units if one != name][:2]
+            board.fold([moved(board, name, trigger, **({"after": after} if trigger is Trigger.SUBMIT else {}))])
         elif step == "item" and name in board.units:
             unit, seq = board.units[name], board.seq + 1
             change, number = ("resolved", unit.item) if unit.items else ("opened", seq)
@@ -173,6 +226,8 @@ def test_whatever_the_interleaving_a_client_at_rest_sees_the_board(steps, choice
             client.run_scheduled()
         elif step == "apply" and client.frames:
             client.apply_one()
+        elif step == "lose":
+            client.scheduled.clear()
         elif step == "duplicate":
             client.feed.acknowledge(999)
         elif step == "reopen":
@@ -181,5 +236,5 @@ def test_whatever_the_interleaving_a_client_at_rest_sees_the_board(steps, choice
             client.feed.open([("unit", one) for one in board.units] + [("item", one) for one in board.attention])
 
     client.catch_up()
-
-    assert client.sees == expected(client)
+    client.feed.wake()  # as the page's next ping does
+    client.catch_up()
