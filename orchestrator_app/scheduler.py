@@ -89,6 +89,8 @@ class Scheduler:
                 self._depths.add(unit.name, unit.after, lambda one: self.board.row(one).after)
         for unit in list(self.board.units.values()):
             self._reckon(unit, now)
+            if unit.status is Status.RUNNING:
+                self._watch_for_silence(unit, now)
 
     def _phase(self, unit: Unit) -> Phase:
         return self.project.workflows[unit.workflow].phase(unit.phase)
@@ -135,7 +137,6 @@ class Scheduler:
                 open_attempts.append((unit.name, unit.attempt, unit.pos))
                 if unit.status is Status.RUNNING:
                     self._deliver(unit)
-                    self._watch_for_silence(unit, self.clock())
         self.executor.recover(open_attempts)
         for name, attempt in self._live.items():
             if self.board.row(name).status not in (Status.RUNNING, Status.NEEDS_ATTENTION):

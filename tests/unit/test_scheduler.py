@@ -367,6 +367,15 @@ def test_a_silent_attempt_needs_a_person_and_goes_on_when_it_speaks_again(world)
     assert not world.board.attention
 
 
+def test_silence_is_noticed_after_a_restart_too(world):
+    world.submit("a")
+
+    world.scheduler.recover()
+    world.step(601)
+
+    assert world.item.kind == "stall"
+
+
 def test_a_retry_of_a_silent_attempt_waits_until_it_is_gone(world):
     world.submit("a")
     world.step(601)
