@@ -201,7 +201,11 @@ export function render({ model, el }) {
         button("Reject", "reject", () => ({ item: id, feedback: why.value }))))
     } else if (item.answered) {
       const answer = field(id, "answer", { rows: 2, placeholder: "Your answer", "aria-label": `Answer to ${item.unit}` })
-      const options = item.options.map((option) => button(option, "answer", () => ({ item: id, text: option })))
+      const options = item.kind === "stall"
+        ? [button("Let it wait", "answer", () => ({ item: id, text: "wait" }), "primary"),
+          confirmed("Stop and retry", "answer", () => ({ item: id, text: "retry" }), act),
+          confirmed("Cancel", "answer", () => ({ item: id, text: "cancel" }), act)]
+        : item.options.map((option) => button(option, "answer", () => ({ item: id, text: option })))
       if (options.length) rows.append(h("div", { class: "buttons options" }, ...options))
       if (item.kind !== "stall") {
         rows.append(answer, h("div", { class: "buttons" }, button("Answer", "answer", () => {

@@ -11,6 +11,11 @@ import panel_material_ui as pmui
 from orchestrator_app.errors import OrchError
 from orchestrator_app.orchestrator import Orchestrator
 
+#: A disabled field's text is faint; what is wrong must be read.
+READABLE = {
+    "& .MuiInputBase-input.Mui-disabled": {"color": "error.main", "WebkitTextFillColor": "currentColor !important"}
+}
+
 
 class SubmitForm:
     """A dialog with the fields of a unit. What is wrong with them shows in it, as text; what was typed stays."""
@@ -31,7 +36,9 @@ class SubmitForm:
         self.labels = pmui.TextInput(label="Labels (with commas)", **wide)
         self.priority = pmui.IntInput(label="Priority (higher goes first)", value=0, **wide)
         # A disabled text field shows hostile text as text; an alert would take it for HTML.
-        self.error = pmui.TextAreaInput(label="Not submitted", disabled=True, visible=False, rows=2, **wide)
+        self.error = pmui.TextAreaInput(
+            label="Not submitted", disabled=True, visible=False, rows=2, sx=READABLE, **wide
+        )
         self.send = pmui.Button(label="Submit", variant="contained", on_click=self._submit)
         self.close = pmui.Button(label="Close", variant="text", on_click=lambda _: self.dialog.param.update(open=False))
         self.dialog = pmui.Dialog(

@@ -226,6 +226,18 @@ def test_the_page_of_a_unit_has_its_story_and_follows_its_output(server, open_pa
     page.locator(".column.DONE .card").first.wait_for()
 
 
+def test_a_priority_set_on_a_units_page_is_logged_like_every_change(server, open_page, wait_until):
+    server.submit("fail-priority")
+    page = open_page("/?unit=fail-priority")
+    page.locator(".unit-page .status.NEEDS_ATTENTION").wait_for()
+
+    page.get_by_label("Priority of fail-priority").fill("7")
+    page.get_by_role("button", name="Set", exact=True).click()
+
+    page.locator(".unit-page .story li", has_text="edit").wait_for()
+    assert server.api("GET", "units/fail-priority")["priority"] == 7
+
+
 def test_a_running_unit_is_cancelled_only_after_a_second_click(server, open_page, wait_until):
     server.submit("slow-cancel")
     page = open_page("/?unit=slow-cancel")
@@ -295,7 +307,7 @@ def test_five_thousand_units_show_a_bounded_board_with_true_counts(server, open_
     cards = page.locator(".column.READY .card")
     assert 0 < cards.count() <= 60
     page.locator(".column.READY .more").click()
-    cards.nth(100).wait_for()
+    cards.nth(159).wait_for()
     assert cards.count() == 160
 
     server.api("POST", "units/many-0/cancel", {})
