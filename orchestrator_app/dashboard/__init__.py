@@ -25,6 +25,7 @@ def page(orchestrator: Orchestrator) -> pmui.Page:
         header=[pn.layout.HSpacer(), form.button],
         main=[pmui.Column(console, form.dialog, sizing_mode="stretch_width")],
         theme_toggle=True,
+        dark_theme=pn.state.cookies.get("orch-dark") == "yes",  # as chosen in this browser before
         theme_config=THEME,
         busy_indicator=None,
     )

@@ -588,7 +588,7 @@ export function render({ model, el }) {
   const root = h("div", { class: "console" }, strip, fault, stale, queue, tools, welcome, board, unitPage, toasts)
   const theme = () => { root.dataset.theme = model.dark ? "dark" : "light" }
   theme()
-  model.on("dark", theme)
+  model.on("dark", () => { theme(); document.cookie = `orch-dark=${model.dark ? "yes" : "no"}; path=/; max-age=31536000; SameSite=Strict` })
   model.on("remove", () => { clearInterval(beat); clearInterval(ticking); window.removeEventListener("popstate", onPop) })
   el.append(root)
   say({ type: "hello" })

@@ -250,6 +250,17 @@ def test_a_running_unit_is_cancelled_only_after_a_second_click(server, open_page
     wait_until(lambda: server.status("slow-cancel") == "CANCELLED")
 
 
+def test_the_theme_that_was_chosen_outlives_a_reload(open_page):
+    page = open_page()
+    page.get_by_label("Toggle theme").click()
+    page.locator('.console[data-theme="dark"]').wait_for()
+
+    page.reload()
+
+    page.locator('.console[data-theme="dark"]').wait_for()
+    page.wait_for_function("getComputedStyle(document.body).backgroundColor !== 'rgb(255, 255, 255)'")
+
+
 def test_dispatch_is_paused_and_resumed_from_the_page_in_every_browser(server, open_page, wait_until):
     first, second = open_page(), open_page()
 
