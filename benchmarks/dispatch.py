@@ -16,7 +16,8 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator_app.orchestrator import Orchestrator
@@ -25,6 +26,14 @@ from orchestrator_app.testing import assert_consistent
 
 TRUE = "/bin/true"
 LIMIT = 300
+#: Where everything is put, removed only at the very end: for minutes after a mass deletion, ext4 makes each new file
+#: several times slower (it passes over inodes that were freed a moment ago).
+FOLDERS = tempfile.TemporaryDirectory()
+
+
+@contextmanager
+def new_folder() -> Iterator[str]:
+    yield tempfile.mkdtemp(dir=FOLDERS.name)
 
 
 def project(folder: Path, slots: int, phases: list[str], command: str = f'["{TRUE}"]') -> Orchestrator:
@@ -48,7 +57,7 @@ def when_done(orchestrator: Orchestrator, count: int) -> threading.Event:
 
 def ours(units: int, slots: int, phases: int) -> float:
     """Units per second from the submit of all of them to the last one done, every change durable."""
-    with tempfile.TemporaryDirectory() as folder:
+    with new_folder() as folder:
         orchestrator = project(Path(folder), slots, [f"P{number}" for number in range(phases)])
         done = when_done(orchestrator, units)
         # The first attempts make the pool of keepers; huey's threads are there before its clock starts, too.
@@ -74,7 +83,7 @@ def huey(units: int, slots: int, phases: int) -> float:
     """The same with huey: SQLite with fsync, a thread per slot, the next phase as a pipeline."""
     from huey import SqliteHuey
 
-    with tempfile.TemporaryDirectory() as folder:
+    with new_folder() as folder:
         queue = SqliteHuey(filename=f"{folder}/huey.db", fsync=True)
         finished = threading.Semaphore(0)
 
@@ -124,7 +133,7 @@ def latencies(count: int = 100) -> tuple[float, float]:
     The process itself says when it runs (`date`), so its own start-up is counted too.
     """
     found = []
-    with tempfile.TemporaryDirectory() as folder:
+    with new_folder() as folder:
         orchestrator = project(Path(folder), 4, ["RUN"], '["/bin/date", "+%s.%N"]')
         warm(orchestrator, 4)
         for number in range(count):
@@ -141,7 +150,7 @@ def latencies(count: int = 100) -> tuple[float, float]:
 
 def release(dependents: int = 1_000, slots: int = 8) -> float:
     """Seconds from the end of one unit to the end of the last of its dependents."""
-    with tempfile.TemporaryDirectory() as folder:
+    with new_folder() as folder:
         orchestrator = project(Path(folder), slots, ["RUN"])
         warm(orchestrator, slots)
         orchestrator.request("dispatch", paused=True).result(LIMIT)
@@ -185,6 +194,7 @@ def main() -> None:
     p50, p95 = latencies()
     print(f"submit to process start, idle: p50 {p50:.1f} ms, p95 {p95:.1f} ms")
     print(f"1,000 dependents released at once, to the last one done: {release():.2f} s")
+    FOLDERS.cleanup()
 
 
 if __name__ == "__main__":
