@@ -134,7 +134,8 @@ def locked_by(err: str) -> str | None:
     return found[1] if found else None
 
 
-def _complaint(args: Sequence[str], where: Path, done: Completed) -> str:
+def reason_of(done: Completed) -> str:
+    """Why git failed, in one line, by what it said last."""
     lock = locked_by(done.err)
     if lock:
         return f"{printable(lock)} is held by another git; let it finish, or delete that file if no git runs there"
@@ -143,7 +144,11 @@ def _complaint(args: Sequence[str], where: Path, done: Completed) -> str:
     last = (loud or lines or [f"exit code {done.code}"])[-1]
     if "transport" in last and "not allowed" in last:
         last += " (objects are missing here; fetch them first, git is not let onto the network by the orchestrator)"
-    return f"git {printable(args[0])} failed in {printable(str(where))}: {last[:500]}"
+    return last[:500]
+
+
+def _complaint(args: Sequence[str], where: Path, done: Completed) -> str:
+    return f"git {printable(args[0])} failed in {printable(str(where))}: {reason_of(done)}"
 
 
 def _environment(place: Place | None) -> dict[str, str]:

@@ -81,7 +81,14 @@ def drop_stale_locks(worktree: Place, ref: str) -> None:
             lock.unlink(missing_ok=True)
 
 
-def _held(lock: Path, work_tree: Path) -> bool:
+def drop_ref_lock(place: Place, ref: str) -> None:
+    """Remove the lock file of a branch of ours that outlasted all patience, unless a live process has it open."""
+    lock = place.common_dir / f"{ref}.lock"
+    if os.path.lexists(lock) and not _held(lock, None):
+        lock.unlink(missing_ok=True)
+
+
+def _held(lock: Path, work_tree: Path | None) -> bool:
     """Whether a live process has `lock` open, or is a git at work in `work_tree`. Elsewhere than on Linux: yes."""
     if not os.path.isdir("/proc/self/fd"):
         return True
@@ -90,7 +97,7 @@ def _held(lock: Path, work_tree: Path) -> bool:
             continue
         try:
             is_git = (process / "comm").read_text().strip() == "git"
-            if is_git and Path(os.readlink(process / "cwd")).is_relative_to(work_tree):
+            if work_tree and is_git and Path(os.readlink(process / "cwd")).is_relative_to(work_tree):
                 return True
             if any(os.readlink(open_file) == str(lock) for open_file in (process / "fd").iterdir()):
                 return True

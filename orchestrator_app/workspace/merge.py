@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator_app.errors import GitError, UsageError, WorkspaceError
-from orchestrator_app.workspace.git import locked_by, read_ref, run_git
+from orchestrator_app.workspace.git import locked_by, read_ref, reason_of, run_git
 from orchestrator_app.workspace.places import Place, half_made, is_sha, linked_place, listed, place_of, printable
 from orchestrator_app.workspace.process import Completed
 from orchestrator_app.workspace.worktrees import (
@@ -88,8 +88,7 @@ def build(root: Path, unit: str, base: str) -> Built | Conflict | Nothing:
     merged = run_git(merge, place, timeout=CHECKOUT_TIMEOUT, ok=(0, 1))
     tree, *rest = merged.out.split("\0")
     if not is_sha(tree):
-        reason = printable(merged.err or merged.out).strip()[-300:]
-        raise GitError(f"orch/{unit} can't be merged into {base}: {reason}; look at `git log orch/{unit}`")
+        raise GitError(f"orch/{unit} can't be merged into {base}: {reason_of(merged)}; look at `git log orch/{unit}`")
     if merged.code:
         return _conflict(place, old, tree, rest)
     message = f"Merge unit {unit}\n\nBranch orch/{unit} at {work[:12]} into {base}.\n"
@@ -147,10 +146,12 @@ def advance(root: Path, base: str, old: str, new: str) -> Advanced | Moved | Blo
         return _update_checkout(place, checkouts[0], ref, old, new)
 
 
-def _swap(place: Place, ref: str, old: str, new: str) -> Advanced | Moved:
+def _swap(place: Place, ref: str, old: str, new: str) -> Advanced | Moved | Blocked:
     if run_git(["merge-base", "--is-ancestor", old, new], place, ok=(0, 1)).code:
         raise WorkspaceError(f"{new[:12]} does not descend from {old[:12]}, so {ref} stays; build the merge again")
     done = run_git(["update-ref", "-m", "orch: merge", ref, new, old], place, ok=(0, 128))
+    if locked_by(done.err):
+        return Blocked([], reason_of(done))
     return _outcome(place, ref, old, new, done)
 
 
@@ -168,16 +169,12 @@ def _update_checkout(place: Place, checkout: Place, ref: str, old: str, new: str
     )
     if done.code == 0 or _tip(place, ref) != old:
         return _outcome(place, ref, old, new, done)
-    lock = locked_by(done.err)
-    if lock:
-        return Blocked(
-            [], f"another git holds {printable(lock)}; let it finish, or delete that file if none runs there"
-        )
+    if locked_by(done.err):
+        return Blocked([], reason_of(done))
     files = [printable(line[1:]) for line in done.err.splitlines() if line.startswith("\t")]
     if files:
         return Blocked(files, f"the merge would overwrite {listed(files)} in {where}; commit, stash or move them there")
-    said = [line for line in printable(done.err).splitlines() if line.startswith(("fatal:", "error:"))]
-    return Blocked([], f"{where} can't be updated ({(said or ['git gave no reason'])[0][:300]}); mend that there")
+    return Blocked([], f"{where} can't be updated ({reason_of(done)}); mend that there")
 
 
 def _outcome(place: Place, ref: str, old: str, new: str, done: Completed) -> Advanced | Moved:
@@ -187,8 +184,7 @@ def _outcome(place: Place, ref: str, old: str, new: str, done: Completed) -> Adv
         return Advanced()
     if tip != old:
         return Moved(tip)
-    reason = printable(done.err).strip()[-300:] or "git gave no reason"
-    raise GitError(f"{ref} could not be moved to {new[:12]}: {reason}; mend that, then merge again")
+    raise GitError(f"{ref} could not be moved to {new[:12]}: {reason_of(done)}; mend that, then merge again")
 
 
 def _checkouts(place: Place, ref: str) -> tuple[list[Place], list[Path]]:

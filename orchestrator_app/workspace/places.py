@@ -40,11 +40,7 @@ def place_of(work_tree: Path) -> Place | None:
             git_dir = Path(os.path.realpath(work_tree / target))
     except OSError:
         return None
-    try:
-        common = (git_dir / "commondir").read_text(errors="surrogateescape").strip()
-    except OSError:
-        return Place(git_dir, git_dir, work_tree)
-    return Place(git_dir, Path(os.path.realpath(git_dir / common)), work_tree)
+    return Place(git_dir, _repository_of(git_dir) or git_dir, work_tree)
 
 
 def linked_places(common_dir: Path) -> Iterator[Place]:
@@ -63,9 +59,26 @@ def linked_places(common_dir: Path) -> Iterator[Place]:
 
 
 def linked_place(place: Place, path: Path) -> Place | None:
-    """The linked worktree at `path`, by the repository's own records."""
+    """The linked worktree at `path`, by the repository's own records.
+
+    Its record's way back to the repository is mended if anything has changed it: git looks for branches there,
+    whatever GIT_COMMON_DIR says.
+    """
     wanted = Path(os.path.realpath(path))
-    return next((one for one in linked_places(place.common_dir) if one.work_tree == wanted), None)
+    found = next((one for one in linked_places(place.common_dir) if one.work_tree == wanted), None)
+    if found and _repository_of(found.git_dir) != place.common_dir.resolve():
+        (found.git_dir / "commondir").unlink(missing_ok=True)
+        (found.git_dir / "commondir").write_text("../..\n")
+    return found
+
+
+def _repository_of(git_dir: Path) -> Path | None:
+    """The repository that a worktree's record says it belongs to."""
+    try:
+        common = (git_dir / "commondir").read_text(errors="surrogateescape").strip()
+    except OSError:
+        return None
+    return Path(os.path.realpath(git_dir / common))
 
 
 def printable(text: str) -> str:

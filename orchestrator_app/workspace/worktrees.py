@@ -16,8 +16,15 @@ import uuid
 from pathlib import Path
 
 from orchestrator_app.errors import GitError, UsageError, WorkspaceError
-from orchestrator_app.workspace.git import read_ref, run_git
-from orchestrator_app.workspace.leftovers import drop_stale_locks, head_of, last_commit, resolved, uncommitted
+from orchestrator_app.workspace.git import locked_by, read_ref, reason_of, run_git
+from orchestrator_app.workspace.leftovers import (
+    drop_ref_lock,
+    drop_stale_locks,
+    head_of,
+    last_commit,
+    resolved,
+    uncommitted,
+)
 from orchestrator_app.workspace.places import (
     Place,
     half_made,
@@ -183,8 +190,7 @@ class Worktrees:
         )
         after = read_ref(self._place, unit_ref(unit))
         if done.code and run_git(["diff", "--cached", "--quiet"], worktree, ok=(0, 1)).code:
-            reason = printable(done.err).strip()[-300:]
-            raise GitError(f"the work of {unit} could not be committed: {reason}; see {worktree.work_tree}")
+            raise GitError(f"the work of {unit} could not be committed: {reason_of(done)}; see {worktree.work_tree}")
         return after if after != before else None
 
     def changed_files(self, unit: str, base_sha: str) -> list[str]:
@@ -229,9 +235,13 @@ class Worktrees:
 
     def _make(self, unit: str, path: Path, base_sha: str) -> None:
         ref = unit_ref(unit)
-        made = run_git(["update-ref", ref, base_sha, "0" * len(base_sha)], self._place, ok=(0, 128))
+        update = ["update-ref", ref, base_sha, "0" * len(base_sha)]
+        made = run_git(update, self._place, ok=(0, 128))
+        if locked_by(made.err):
+            drop_ref_lock(self._place, ref)
+            made = run_git(update, self._place, ok=(0, 128))
         if made.code and read_ref(self._place, ref) is None:
-            reason = printable(made.err).strip().removeprefix("fatal: ")
+            reason = reason_of(made)
             in_the_way = "'refs/heads/orch' exists" in reason
             way_out = "rename the branch `orch`" if in_the_way else f"check that commit {base_sha[:12]} exists"
             raise WorkspaceError(f"the branch orch/{unit} can't be made: {reason}; {way_out}, then retry {unit}")
@@ -246,8 +256,7 @@ class Worktrees:
                 f"check out another branch there, then retry {unit}"
             )
         if added.code:
-            reason = (printable(added.err).strip().splitlines() or ["git gave no reason"])[-1]
-            raise WorkspaceError(f"the worktree {path} can't be made: {reason}; mend that, then retry {unit}")
+            raise WorkspaceError(f"the worktree {path} can't be made: {reason_of(added)}; mend that, then retry {unit}")
 
     def _moved(self, unit: str, path: Path) -> Place | None:
         """The unit's worktree, if the project was moved since it was made: git's record names a place that is gone."""

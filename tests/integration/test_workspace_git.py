@@ -50,13 +50,6 @@ SETTINGS = {
     "merge driver": [("merge.evil.driver", "{}")],
     "pager and editor": [("core.pager", "{}"), ("core.editor", "{}"), ("sequence.editor", "{}"), ("pager.diff", "{}")],
     "signing": [("commit.gpgsign", "true"), ("gpg.program", "{}"), ("merge.verifySignatures", "true")],
-    "promisor": [
-        ("extensions.partialClone", "evil"),
-        ("remote.evil.promisor", "true"),
-        ("remote.evil.url", "ext::{}"),
-        ("remote.evil.uploadpack", "{}"),
-        ("core.sshCommand", "{}"),
-    ],
 }
 
 
@@ -95,10 +88,28 @@ def test_the_canaries_above_do_sing_for_an_unguarded_git(repo: Repo, tmp_path: P
 
     for key in ("core.fsmonitor", "filter.evil.clean"):
         git(repo.root, "config", key, str(evil))
+        (repo.root / f"{key}.txt").write_text("x")
         git(repo.root, "add", "-A", code=None)
         assert canary.exists(), key
         canary.unlink()
         git(repo.root, "config", "--unset", key)
+
+
+def test_a_missing_object_starts_no_transport(repo: Repo, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    evil = write_program(tmp_path / "evil", f"touch '{canary}'\nexit 1\n")
+    git(repo.root, "config", "remote.evil.url", str(tmp_path / "nowhere"))
+    git(repo.root, "config", "remote.evil.uploadpack", str(evil))
+    git(repo.root, "config", "remote.evil.promisor", "true")
+    git(repo.root, "config", "core.repositoryFormatVersion", "1")
+    git(repo.root, "config", "extensions.partialClone", "evil")
+
+    with pytest.raises(GitError):
+        run_git(["cat-file", "-p", "1" * 40], repo.root)
+    assert not canary.exists()
+
+    git(repo.root, "cat-file", "-p", "1" * 40, code=None)
+    assert canary.exists(), "the trap itself must work"
 
 
 def test_a_filter_hidden_in_an_included_file_does_not_run_either(repo: Repo, tmp_path: Path) -> None:

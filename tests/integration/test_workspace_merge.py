@@ -260,6 +260,35 @@ def test_a_base_that_moved_meanwhile_is_left_where_it_is(repo: Repo) -> None:
     assert repo.main == tip
 
 
+def test_a_base_that_moves_at_the_last_moment_is_left_where_it_is(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo.work("u", {"new.txt": "x"})
+    built = repo.built("u")
+    git(repo.root, "checkout", "-q", "--detach")
+    theirs = git(repo.root, "commit-tree", "-p", built.old, "-m", "Theirs", "main^{tree}")
+    (tmp_path / "bin").mkdir()
+    move = f"case \" $* \" in *' update-ref '*) {shutil.which('git')} update-ref refs/heads/main {theirs};; esac\n"
+    write_program(tmp_path / "bin" / "git", f'{move}exec {shutil.which("git")} "$@"\n')
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+
+    assert repo.advance(built) == merge.Moved(theirs)
+    assert repo.main == theirs
+
+
+def test_a_lock_on_the_base_blocks_and_is_named(repo: Repo) -> None:
+    repo.work("u", {"new.txt": "x"})
+    built = repo.built("u")
+    git(repo.root, "checkout", "-q", "--detach")
+    lock = repo.root / ".git" / "refs" / "heads" / "main.lock"
+    lock.write_text("")
+
+    blocked = repo.advance(built)
+
+    assert isinstance(blocked, merge.Blocked)
+    assert str(lock) in blocked.why
+
+
 def test_a_base_that_was_rewound_is_left_where_it_is(repo: Repo) -> None:
     first = repo.main
     commit_on_main(repo, "b.txt", "ours\n")
@@ -331,6 +360,20 @@ def test_another_worktree_that_has_the_base_follows_too(repo: Repo, tmp_path: Pa
     assert not (repo.root / "new.txt").exists()
 
 
+def test_a_worktree_that_has_the_base_is_found_by_the_repositorys_record(repo: Repo, tmp_path: Path) -> None:
+    git(repo.root, "checkout", "-q", "-b", "elsewhere")
+    other, stranger = tmp_path / "other", Repo(tmp_path / "stranger")
+    git(repo.root, "worktree", "add", "-q", str(other), "main")
+    repo.work("u", {"new.txt": "x"})
+    built = repo.built("u")
+    (other / ".git").write_text(f"gitdir: {stranger.root / '.git'}\n")
+
+    assert repo.advance(built) == merge.Advanced()
+
+    assert (other / "new.txt").exists()
+    assert stranger.main == built.old
+
+
 def test_a_deleted_worktree_that_had_the_base_is_no_hindrance(repo: Repo, tmp_path: Path) -> None:
     git(repo.root, "checkout", "-q", "-b", "elsewhere")
     git(repo.root, "worktree", "add", "-q", str(tmp_path / "other"), "main")
@@ -384,7 +427,7 @@ def test_units_merged_one_after_the_other_all_arrive(repo: Repo) -> None:
 
 def test_a_process_killed_anywhere_in_a_merge_leaves_the_base_old_or_new_and_work_goes_on(repo: Repo) -> None:
     (repo.root / "many").mkdir()
-    for number in range(300):
+    for number in range(150):
         (repo.root / "many" / f"{number}.txt").write_text(LINES)
     git(repo.root, "add", "-A")
     git(repo.root, "commit", "-q", "-m", "Many files")
@@ -395,9 +438,9 @@ def test_a_process_killed_anywhere_in_a_merge_leaves_the_base_old_or_new_and_wor
     )
     chance = random.Random(7)
 
-    for number in range(8):
+    for number in range(6):
         unit = f"u{number}"
-        repo.work(unit, {f"many/{other}.txt": f"{unit} was here\n" for other in range(300)})
+        repo.work(unit, {f"many/{other}.txt": f"{unit} was here\n" for other in range(150)})
         old = repo.main
         merging = subprocess.Popen(
             [sys.executable, "-c", program, str(repo.root), unit],

@@ -204,6 +204,17 @@ def test_a_git_file_that_points_into_another_repository_commits_nothing_there(re
     assert other.main == before
 
 
+def test_a_planted_common_directory_commits_nothing_elsewhere(repo: Repo, tmp_path: Path) -> None:
+    other = Repo(tmp_path / "other")
+    git(other.root, "branch", "orch/u")
+    path = repo.unit("u")
+    (repo.root / ".git" / "worktrees" / "u" / "commondir").write_text(f"{other.root / '.git'}\n")
+    (path / "new.txt").write_text("x")
+
+    assert repo.worktrees.commit_all("u", "Work") == repo.tip("u")
+    assert other.tip("u") == other.main
+
+
 def test_a_repository_in_place_of_the_git_file_is_refused(repo: Repo) -> None:
     path = repo.unit("u")
     (path / ".git").unlink()
@@ -294,6 +305,17 @@ def test_the_root_may_itself_be_a_linked_worktree(repo: Repo, tmp_path: Path) ->
     worktrees.remove("u", discard=True)
 
 
+def test_a_lock_of_the_branch_that_a_killed_git_left_does_not_keep_a_unit_from_being_made(repo: Repo) -> None:
+    lock = repo.root / ".git" / "refs" / "heads" / "orch" / "u.lock"
+    lock.parent.mkdir()
+    lock.write_text("")
+
+    repo.unit("u")
+
+    assert repo.tip("u") == repo.main
+    assert not lock.exists()
+
+
 # commit_all
 
 
@@ -331,13 +353,13 @@ def test_a_file_replaced_by_a_directory_or_a_link_is_committed(repo: Repo) -> No
     path = repo.unit("u")
     (path / "a.txt").unlink()
     (path / "a.txt").mkdir()
-    (path / "a.txt" / "inner").write_text("x")
+    (path / "a.txt" / "core.py").write_text("of the same name as one in the directory that becomes a link\n")
     shutil.rmtree(path / "app")
     os.symlink("a.txt", path / "app")
 
     repo.worktrees.commit_all("u", "Work")
 
-    assert repo.files_of("orch/u") == [".gitignore", "a.txt/inner", "app", "b.txt"]
+    assert repo.files_of("orch/u") == [".gitignore", "a.txt/core.py", "app", "b.txt"]
     assert git(path, "status", "--porcelain") == ""
 
 
@@ -634,13 +656,13 @@ def test_the_state_is_ignored_once_and_the_file_keeps_what_it_had(repo: Repo) ->
 
 def test_git_killed_anywhere_while_a_worktree_is_made_leaves_a_unit_that_can_be_made(repo: Repo) -> None:
     (repo.root / "many").mkdir()
-    for number in range(400):
+    for number in range(200):
         (repo.root / "many" / f"{number}.txt").write_text(LINES)
     git(repo.root, "add", "-A")
     git(repo.root, "commit", "-q", "-m", "Many files")
     start = repo.main
 
-    for number in range(12):
+    for number in range(10):
         path = repo.worktrees.path(f"u{number}")
         path.parent.mkdir(parents=True, exist_ok=True)
         add = ["git", "worktree", "add", "-q", "-b", f"orch/u{number}", str(path), start]
