@@ -197,18 +197,6 @@ def test_an_answer_in_one_browser_settles_the_item_in_the_other_and_the_unit_goe
     assert not_reloaded(second)
 
 
-def test_a_refused_action_says_why_in_one_line_and_keeps_what_was_typed(server, open_page):
-    server.submit("fail-twice")
-    page = open_page()
-    item(page, "fail-twice").get_by_placeholder("Reason").fill("fine")
-    page.evaluate("window.__stop = true")
-
-    item(page, "fail-twice").get_by_role("button", name="Retry").click()
-
-    item(page, "fail-twice").wait_for()
-    assert not_reloaded(page)
-
-
 def test_the_page_of_a_unit_has_its_story_and_follows_its_output(server, open_page):
     server.submit("slow-one", prompt="count lines")
     page = open_page("/?unit=slow-one")
