@@ -71,6 +71,7 @@ class Scheduler:
         self._spoke: dict[str, float] = {}
         self._started: dict[str, float] = {}
         self._closing = False
+        self._leave = False
         self._retained: list[Report | Result] = []
         self._thread: threading.Thread | None = None
         self._rebuild(clock())
@@ -187,8 +188,6 @@ class Scheduler:
             self._thread.join(timeout)
         if self._crew is not None:
             self._crew.close()
-
-    _leave = False
 
     def put(self, item: Request | Result) -> None:
         """Queue something for the next step. Any thread."""

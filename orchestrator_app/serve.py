@@ -17,12 +17,12 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-import panel as pn
 from bokeh.server.server import BaseServer
 from panel.io.server import get_server
 
 from orchestrator_app import api, claim
 from orchestrator_app.api.changes import Changes
+from orchestrator_app.dashboard import page
 from orchestrator_app.edge import MAX_BODY, MAX_MESSAGE, Edge
 from orchestrator_app.errors import NoServerError, OrchError, UsageError
 from orchestrator_app.orchestrator import Orchestrator
@@ -144,12 +144,7 @@ def current() -> Serving:
 
 def build_page() -> Any:
     """The dashboard, made anew for each browser session."""
-    orchestrator = current().orchestrator
-    try:
-        from orchestrator_app.dashboard import page
-    except ImportError:
-        return pn.pane.Markdown("# Orchestrator\n\nThe dashboard is not part of this installation.")
-    return page(orchestrator)
+    return page(current().orchestrator)
 
 
 def serve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -100,14 +101,21 @@ def head_view(orchestrator: Orchestrator) -> dict[str, Any]:
 def first_keys(orchestrator: Orchestrator) -> list[Key]:
     """What a new page is told first: every open item, and of each status the units it would show."""
     keys: list[Key] = [("item", number) for number in orchestrator.board.attention]
+    by_status: dict[Status, list[Unit]] = defaultdict(list)
+    for unit in list(orchestrator.board.units.values()):
+        by_status[unit.status].append(unit)
     for status in Status:
-        keys += share_of(orchestrator, status, SHARE)
+        keys += _share(by_status[status], status, SHARE)
     return keys
 
 
 def share_of(orchestrator: Orchestrator, status: Status, count: int) -> list[Key]:
     """The `count` units of a status that a page shows first: the oldest, or the newest of those that have ended."""
     units = [unit for unit in list(orchestrator.board.units.values()) if unit.status is status]
+    return _share(units, status, count)
+
+
+def _share(units: list[Unit], status: Status, count: int) -> list[Key]:
     units.sort(key=_newest_first if status in ENDED else _first_first)
     return [("unit", unit.name) for unit in units[:count]]
 

@@ -12,6 +12,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,14 @@ class Log:
         self._journal = Journal(folder)
         self._copying: threading.Thread | None = None
         self._copied = False
+        #: Why the newest commit stands in the database but not in the journal; None when it does.
+        self.journal_fault: str | None = None
         try:
             if not self.path.exists() and not self._copy.exists():
                 self._create()
+            entries = list(self._journal.entries())
             self._connection, self.recovered = open_verified(
-                self.path, self._copy, list(self._journal.entries()), self._complete
+                self.path, self._copy, entries, partial(self._complete, entries)
             )
         except OSError as error:
             raise StoreError(f"the log {self.path} can't be opened: {error.strerror or error}") from error
@@ -82,12 +86,12 @@ class Log:
                 f"{SCHEMA_VERSION}: use the version that wrote it"
             )
 
-    def _complete(self, connection: duckdb.DuckDBPyConnection) -> int:
+    def _complete(self, entries: Sequence[Entry], connection: duckdb.DuckDBPyConnection) -> int:
         """Append the journalled rows that the database lacks; see recovery.open_verified."""
         last = self._last_seq(connection)
         missing: dict[str, list[list[Any]]] = {}
         expected = last + 1
-        for entry in self._journal.entries():
+        for entry in entries:
             if entry.seq <= last:
                 continue
             for table, values in sorted(entry.rows, key=lambda row: row[1][0]):
@@ -138,8 +142,6 @@ class Log:
         else:
             self.journal_fault = None
         self.seq = last
-
-    journal_fault: str | None = None
 
     def _write(self, by_table: dict[str, list[tuple]]) -> None:
         if len(by_table) == 1:
