@@ -1,8 +1,8 @@
-"""What a screen or client is kept up to date by: a cursor, a set of changed keys, and one frame in flight.
+"""What a screen is kept up to date by: a cursor, the sets of what changed, and one frame in flight.
 
 Many changes to one unit are one change. A frame is sent when the client has acknowledged the one before, so a slow or
-sleeping client costs a set of keys, never a queue, and the round trip tells the latency. Commits only mark keys: they
-come on the scheduler's thread, where nothing may take long; values are read from the board when a frame is made.
+sleeping client costs a set of names, never a queue, and the round trip tells the latency. Commits only mark names: they
+come on the scheduler's thread, where nothing may take long; what a frame says is read when it is made.
 """
 
 from __future__ import annotations
@@ -19,54 +19,60 @@ from orchestrator_app.store.records import AttentionChange, Record, Transition
 
 logger = logging.getLogger(__name__)
 
-#: Changes in one frame; the rest goes into the next.
-FRAME = 500
-
-#: What a frame can speak of: ("unit", NAME), ("item", NUMBER) and ("head", "").
-Key = tuple[str, Any]
+#: Seconds between two frames at least. A change after a rest goes out at once; a storm is told of so many times a
+#: second, however quick the client is.
+PAUSE = 0.04
 
 
 class Feed:
     """Keeps one client's picture of a board up to date.
 
-    `send(frame)` gives a frame to the client and `schedule(function)` has a function called soon on the client's own
-    thread; every other method but the commit's marking is called on that thread. `value(key)` is what a frame says of a
-    key, JSON-safe; None says that it is gone.
+    `send(frame)` gives a frame to the client. `schedule(function, delay)` has a function called on the client's own
+    thread after `delay` seconds, and may itself be called from any thread; every other method but the commit's marking
+    belongs to that one thread. `content(units, items)` is what a frame says, given the names of the units and the
+    numbers of the attention items that changed since the last one: a JSON-safe dict.
     """
 
     def __init__(
         self,
         board: Board,
         send: Callable[[dict[str, Any]], None],
-        schedule: Callable[[Callable[[], None]], None],
-        value: Callable[[Key], Any],
+        schedule: Callable[[Callable[[], None], float], None],
+        content: Callable[[set[str], set[int]], dict[str, Any]],
         *,
+        pause: float = PAUSE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._board = board
         self._send = send
         self._schedule = schedule
-        self._value = value
+        self._content = content
+        self._pause = pause
         self._clock = clock
         self._lock = threading.Lock()
-        self._changed: dict[Key, None] = {}
+        self._units: set[str] = set()
+        self._items: set[int] = set()
         self._seq = 0
+        self._stale = False  # something has changed, be it a unit or not
         self._in_flight: int | None = None
-        self._sent_at = 0.0
+        self._sent_at = float("-inf")
         self._due = False
         self._number = 0
         self._end: Callable[[], None] | None = None
         #: Seconds from sending the newest acknowledged frame to its acknowledgement; None before the first.
         self.latency: float | None = None
 
-    def open(self, keys: Sequence[Key]) -> None:
-        """Begin: the client knows nothing, so every one of `keys` is changed. Opening again begins anew."""
+    def open(self) -> None:
+        """Begin, or begin anew: the client knows nothing and waits for nothing."""
         if self._end is None:
             self._end = self._board.watch(self._mark)
         with self._lock:
-            self._changed = dict.fromkeys([("head", ""), *keys])
+            self._units.clear()
+            self._items.clear()
             self._seq = self._board.seq
             self._in_flight = None
+            self._stale = True
+            self._sent_at = float("-inf")
         self._flush()
 
     def close(self) -> None:
@@ -75,70 +81,81 @@ class Feed:
             self._end()
             self._end = None
         with self._lock:
-            self._changed.clear()
+            self._stale = False
+            self._units.clear()
+            self._items.clear()
 
-    def touch(self, *keys: Key) -> None:
-        """Have keys sent again, whatever happened to them."""
+    def touch(self) -> None:
+        """Have a frame made soon, though nothing was committed."""
         with self._lock:
-            self._changed.update(dict.fromkeys(keys))
-        self._flush()
+            self._stale = True
+            delay = self._take_turn()
+        if delay is not None:
+            self._schedule(self._flush, delay)
 
     def wake(self) -> None:
         """Send what waits, should a wake-up have been lost. A client that is heard of calls it."""
         self._flush()
 
-    def acknowledge(self, number: int) -> None:
+    def acknowledge(self, number: Any) -> None:
         """The client has applied frame `number`: the next one may go."""
         with self._lock:
-            if number != self._in_flight:
+            if self._in_flight is None or number != self._in_flight:
                 return
             self._in_flight = None
             self.latency = self._clock() - self._sent_at
-        self._flush()
+            delay = self._take_turn()
+        if delay is not None:
+            self._schedule(self._flush, delay)
 
     def _mark(self, records: Sequence[Record]) -> None:
         """Note what a commit changed; on the scheduler's thread."""
         with self._lock:
             for record in records:
                 if record.unit is not None:
-                    self._changed["unit", record.unit] = None
+                    self._units.add(record.unit)
                 if type(record) is Transition:
                     self._mark_neighbours(record)
                 elif type(record) is AttentionChange:
-                    self._changed["item", record.item] = None
-            self._changed["head", ""] = None
+                    self._items.add(record.item)
             self._seq = records[-1].seq
-            if self._due or self._in_flight is not None:
-                return
-            self._due = True
-        self._schedule(self._flush)
+            self._stale = True
+            delay = self._take_turn()
+        if delay is not None:
+            self._schedule(self._flush, delay)
 
     def _mark_neighbours(self, row: Transition) -> None:
         """Note whose blockers, or number of dependents, a transition of another unit changed."""
         if row.to_status is Status.DONE:
-            self._changed.update(dict.fromkeys(("unit", name) for name in self._board.dependents(row.unit)))
+            self._units |= self._board.dependents(row.unit)
         elif row.trigger in (Trigger.SUBMIT, Trigger.EDIT):
             for name in self._board.units[row.unit].after:
-                self._changed["unit", name] = None
+                self._units.add(name)
                 blocker = self._board.units.get(name)
-                self._changed.update(dict.fromkeys(("item", item) for item in (blocker.items if blocker else ())))
+                self._items.update(blocker.items if blocker else ())
+
+    def _take_turn(self) -> float | None:
+        """Seconds until the next frame, where it is now for the caller to schedule it. With the lock held."""
+        if self._due or self._in_flight is not None or not self._stale:
+            return None
+        self._due = True
+        return max(0.0, self._sent_at + self._pause - self._clock())
 
     def _flush(self) -> None:
         with self._lock:
             self._due = False
-            if self._in_flight is not None or not self._changed:
+            if self._in_flight is not None or not self._stale or self._end is None:
                 return
-            keys = list(self._changed)[:FRAME]
-            for key in keys:
-                del self._changed[key]
+            units, self._units = self._units, set()
+            items, self._items = self._items, set()
+            self._stale = False
             self._number += 1
             number = self._in_flight = self._number
-            seq, rest = self._seq, len(self._changed)
+            seq = self._seq
             self._sent_at = self._clock()
-        changes = []
-        for key in keys:
-            try:
-                changes.append([*key, self._value(key)])
-            except Exception:  # one key that can't be told must not hold up all others for ever
-                logger.exception("the feed could not tell of %s %s", *key)
-        self._send({"frame": number, "seq": seq, "changes": changes, "rest": rest})
+        try:
+            content = self._content(units, items)
+        except Exception:  # a frame that can't be made must not hold up all later ones
+            logger.exception("the feed could not tell what changed up to %d", seq)
+            content = {}
+        self._send({"frame": number, "seq": seq, **content})

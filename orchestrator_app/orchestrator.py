@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import random
 import time
@@ -16,6 +15,7 @@ from orchestrator_app.executors.base import Executor
 from orchestrator_app.executors.local import LocalExecutor
 from orchestrator_app.gate import Gate, new_cause
 from orchestrator_app.model import Board, folding
+from orchestrator_app.operators import default_operator
 from orchestrator_app.policy.fit import misfits
 from orchestrator_app.requests import KINDS, Request
 from orchestrator_app.scheduler import Scheduler
@@ -27,14 +27,6 @@ from orchestrator_app.workspace.worktrees import check_repository
 
 #: On top of the grace time that attempts have to end, seconds for the rest of an orderly stop.
 STOP_MARGIN = 20.0
-
-
-def default_actor() -> str:
-    """`operator:NAME` with the name of the user who runs this process."""
-    try:
-        return f"operator:{getpass.getuser()}"
-    except (KeyError, OSError):
-        return f"operator:{os.getuid()}"
 
 
 class Orchestrator:
@@ -128,7 +120,7 @@ class Orchestrator:
             raise OrchError("the orchestrator is not running: start it first")
         if kind not in KINDS:
             raise OrchError(f"no request {kind!r}; there are {', '.join(KINDS)}")
-        request = Request(kind, unit, actor or default_actor(), args, new_cause(), version)
+        request = Request(kind, unit, actor or f"operator:{default_operator()}", args, new_cause(), version)
         self._scheduler.put(request)
         return request.future
 

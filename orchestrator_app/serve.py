@@ -19,10 +19,12 @@ from typing import Any
 
 from bokeh.server.server import BaseServer
 from panel.io.server import get_server
+from tornado.web import StaticFileHandler
 
 from orchestrator_app import api, claim
 from orchestrator_app.api.changes import Changes
 from orchestrator_app.dashboard import page
+from orchestrator_app.dashboard.console import ASSETS
 from orchestrator_app.edge import MAX_BODY, MAX_MESSAGE, Edge
 from orchestrator_app.errors import NoServerError, OrchError, UsageError
 from orchestrator_app.orchestrator import Orchestrator
@@ -32,6 +34,13 @@ log = logging.getLogger(__name__)
 
 MORE_PORTS = 20
 """How many ports after the default one are tried when that is taken."""
+
+
+class Assets(StaticFileHandler):
+    """The modules of the dashboard. A browser keeps them and asks each time whether they are still the same."""
+
+    def set_extra_headers(self, path: str) -> None:
+        self.set_header("Cache-Control", "no-cache")
 
 
 class Serving:
@@ -72,7 +81,7 @@ class Serving:
         app.websocket_origins.update(self.edge.hosts)
         app._secret_key, app._sign_sessions = self.edge.session_key(), True
         app.settings["serving"] = self
-        app.add_handlers(".*", api.ROUTES)
+        app.add_handlers(".*", [*api.ROUTES, (r"/assets/(\w+\.js)", Assets, {"path": ASSETS})])
         self.edge.install(app, self._health)
         self._claim.announce(url=self.url, host=host, port=port, version=claim.installed_version())
         global _current

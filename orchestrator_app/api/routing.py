@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 import logging
 import re
@@ -18,13 +17,13 @@ from tornado.web import HTTPError, RequestHandler
 
 from orchestrator_app.errors import OrchError, UsageError
 from orchestrator_app.fields import check_name
+from orchestrator_app.operators import default_operator, is_operator
 
 PREFIX = "/api/v1"
 PATIENCE = 30.0
 """Seconds to wait for the scheduler's word on a request."""
 
 log = logging.getLogger(__name__)
-_OPERATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "string": lambda value: isinstance(value, str),
     "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
@@ -183,7 +182,7 @@ class ApiHandler(RequestHandler):
         name = self.request.headers.get("X-Orch-Operator")
         if name is None:
             return f"operator:{default_operator()}"
-        if not _OPERATOR.fullmatch(name):
+        if not is_operator(name):
             raise UsageError("X-Orch-Operator must be a name of letters, digits, . _ @ -, at most 64 of them")
         return f"operator:{name}"
 
@@ -242,15 +241,6 @@ class UnknownPath(ApiHandler):
 
     async def prepare(self) -> None:
         raise HTTPError(404, reason=f"No such path; {PREFIX}/openapi.json describes the API")
-
-
-def default_operator() -> str:
-    """The name of the user who runs the server."""
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError):
-        return "someone"
-    return name if _OPERATOR.fullmatch(name) else "someone"
 
 
 def as_json(value: Any) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import http.client
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 from orchestrator_app.claim import server_info
 from orchestrator_app.errors import NoServerError, OrchError, UsageError
+from orchestrator_app.operators import default_operator
 from orchestrator_app.settings import STATE_NAME
 
 PREFIX = "/api/v1"
@@ -63,13 +62,7 @@ class Client:
     def __init__(self, root: Path, info: dict[str, Any], token: str) -> None:
         self.root = root
         self.info = info
-        self._headers = {"Authorization": f"Bearer {token}"}
-        try:
-            name = getpass.getuser()
-        except (KeyError, OSError):
-            name = ""
-        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", name):
-            self._headers["X-Orch-Operator"] = name
+        self._headers = {"Authorization": f"Bearer {token}", "X-Orch-Operator": default_operator()}
 
     def get(self, path: str, **query: Any) -> Any:
         return json.loads(self.call("GET", path, query).data)

@@ -23,7 +23,7 @@ def page(orchestrator: Orchestrator) -> pmui.Page:
     built = pmui.Page(
         title=f"Orchestrator · {orchestrator.project.root.name}",
         header=[pn.layout.HSpacer(), form.button],
-        main=[pmui.Column(console, form.dialog, sizing_mode="stretch_width")],
+        main=[pmui.Column(console, console.holder, form.dialog, sizing_mode="stretch_width")],
         theme_toggle=True,
         dark_theme=pn.state.cookies.get("orch-dark") == "yes",  # as chosen in this browser before
         theme_config=THEME,
@@ -31,8 +31,6 @@ def page(orchestrator: Orchestrator) -> pmui.Page:
     )
     console.dark = built.dark_theme
     built.param.watch(lambda event: setattr(console, "dark", event.new), "dark_theme")
-    if pn.state.location is not None:
-        pn.state.location.sync(console, {"unit": "unit"})
     if pn.state.curdoc is not None:
         pn.state.on_session_destroyed(console.release)
     return built

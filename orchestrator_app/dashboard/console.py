@@ -1,7 +1,7 @@
-"""The live part of the page: one component, one feed, one frame in flight.
+"""One browser session: its feed, its connection, the requests of its operator, and the page it has open.
 
-The browser's half (console.js) applies frames by key and shows everything said by units and agents as text. What the
-operator does comes back as messages; each is answered with one line.
+The browser's half (assets/console.js) applies frames and shows everything said by units and agents as text. What the
+operator does comes back as messages; each request is answered with one line.
 """
 
 from __future__ import annotations
@@ -19,46 +19,52 @@ import param
 from panel.custom import JSComponent
 
 from orchestrator_app.dashboard import views
+from orchestrator_app.dashboard.screen import Screen
+from orchestrator_app.dashboard.screens import screen_of
 from orchestrator_app.errors import OrchError
-from orchestrator_app.executors.output import decoded, read_piece
 from orchestrator_app.feed import Feed
+from orchestrator_app.operators import default_operator, is_operator
 from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.requests import KINDS
-from orchestrator_app.states import Status
 
 logger = logging.getLogger(__name__)
 
-_HERE = Path(__file__).parent
-#: Bytes of a log that one message carries, and seconds between two looks at it.
-LOG_SHARE = 64_000
-LOG_PAUSE = 0.4
+ASSETS = Path(__file__).parent / "assets"
+#: New attention items that one frame announces; a storm of them is announced by its number.
+ANNOUNCED = 5
 
 
 class Console(JSComponent):
-    """Header strip, attention queue, board and unit page of one browser session."""
+    """The live part of the page: header strip, navigation, and one screen at a time."""
 
     dark = param.Boolean(default=False, doc="Whether the page is shown in its dark theme")
-    unit = param.String(default="", doc="The unit whose page is open; empty for the board")
-    choices = param.Dict(default={}, doc="What a submit form may offer: workflows and agents")
 
-    _esm = _HERE / "console.js"
+    _esm = ASSETS / "boot.js"
 
     def __init__(self, orchestrator: Orchestrator, **params: Any) -> None:
-        super().__init__(stylesheets=[(_HERE / "console.css").read_text()], **params)
-        self._orchestrator = orchestrator
+        styles = [
+            file.read_text() for file in sorted(ASSETS.glob("*.css"), key=lambda file: file.name != "console.css")
+        ]
+        super().__init__(stylesheets=styles, **params)
+        self.orchestrator = orchestrator
+        #: Where a screen puts Panel and Bokeh objects; stands below the console in the page.
+        self.holder = pn.Column(sizing_mode="stretch_width")
         self._document = pn.state.curdoc
-        self._feed = Feed(orchestrator.board, self._send_msg, self._soon, self._value)
-        self._page: asyncio.Task | None = None
-        self._page_unit = ""
-        self._story_seq = 0
-        self._log_acknowledged = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._feed = Feed(orchestrator.board, self._send_msg, self._schedule, self._content)
+        self._screen: Screen | None = None
+        self._head: dict[str, Any] | None = None
+        self._announced = 0
+        self._operator = default_operator()
 
     def release(self, *_: Any) -> None:
         """The browser session has ended."""
         self._feed.close()
-        self._close_page()
+        self._leave()
 
-    def _soon(self, function: Callable[[], None]) -> None:
+    # -- for the screens
+
+    def soon(self, function: Callable[[], None]) -> None:
         """Run on this session's own thread, with its document. From any thread."""
         if self._document is not None:
             try:
@@ -66,10 +72,41 @@ class Console(JSComponent):
             except RuntimeError:
                 self._feed.close()  # the session has been destroyed in between
 
-    def _value(self, key: tuple[str, Any]) -> Any:
-        if key == ("unit", self._page_unit):
-            self._refresh_page()
-        return views.value(self._orchestrator, key)
+    def tell(self, number: int, payload: Any) -> None:
+        if self._screen is not None and self._screen.number == number:
+            self.soon(partial(self._send_msg, {"told": payload, "n": number}))
+
+    def touch(self) -> None:
+        self._feed.touch()
+
+    # -- the feed
+
+    def _schedule(self, function: Callable[[], None], delay: float) -> None:
+        if delay and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.call_later, delay, self.soon, function)
+        else:
+            self.soon(function)
+
+    def _content(self, units: set[str], items: set[int]) -> dict[str, Any]:
+        content: dict[str, Any] = {}
+        head = views.head_view(self.orchestrator)
+        if head != self._head:
+            content["head"] = self._head = head
+        if fresh := [number for number in items if number > self._announced]:
+            self._announced = max(fresh)
+            content["new"] = views.announcements(self.orchestrator.board, fresh, ANNOUNCED)
+        screen = self._screen
+        if screen is not None:
+            try:
+                payload = screen.changes(units, items)
+            except OrchError as error:
+                payload, content["fault"] = None, str(error)
+            except Exception:
+                logger.exception("the page %s could not tell what changed", type(screen).__name__)
+                payload, content["fault"] = None, "this page could not be brought up to date: reload it"
+            if payload is not None:
+                content.update(screen=payload, n=screen.number)
+        return content
 
     # -- what the browser says
 
@@ -78,25 +115,60 @@ class Console(JSComponent):
             return
         match message.get("type"):
             case "hello":
-                self._feed.open(views.first_keys(self._orchestrator))
+                self._begin(message.get("operator"))
             case "ack":
                 self._feed.acknowledge(message.get("frame"))
             case "ping":
                 self._feed.wake()
                 self._send_msg({"pong": message.get("n"), "latency": self._feed.latency})
-            case "more":
-                self._more(str(message.get("status")), message.get("count"))
             case "open":
-                self._open_page(str(message.get("unit") or ""))
-            case "log-ack":
-                self._log_acknowledged.set()
+                self._open(message)
+            case "say":
+                if self._screen is not None and message.get("n") == self._screen.number:
+                    said = message.get("message")
+                    if isinstance(said, dict):
+                        self._screen.hear(said)
+            case "operator":
+                self._name_operator(message.get("name"))
             case "do":
                 self._do(message)
 
-    def _more(self, status: str, count: Any) -> None:
-        if status in Status.__members__ and isinstance(count, int):
-            keys = views.share_of(self._orchestrator, Status(status), min(max(count, 0), 5_000))
-            self._feed.touch(*keys)
+    def _begin(self, operator: Any) -> None:
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:  # outside a server, as in a notebook without one
+            self._loop = None
+        if is_operator(operator):
+            self._operator = operator
+        self._head = None
+        board = self.orchestrator.board
+        self._announced = max(board.attention, default=0)
+        self._feed.open()
+        self._send_msg({"operator": self._operator})
+
+    def _name_operator(self, name: Any) -> None:
+        if is_operator(name):
+            self._operator = name
+        self._send_msg({"operator": self._operator, "refused": not is_operator(name)})
+
+    def _open(self, message: dict[str, Any]) -> None:
+        self._leave()
+        number, args = message.get("n"), message.get("args")
+        if not isinstance(number, int) or not isinstance(args, dict):
+            return
+        try:
+            made = screen_of(str(message.get("page")))(self, number)
+        except KeyError:
+            self._send_msg({"nowhere": True, "n": number})
+            return
+        self._screen = made
+        made.open({str(name): str(value) for name, value in args.items()})
+        self._feed.touch()
+
+    def _leave(self) -> None:
+        screen, self._screen = self._screen, None
+        if screen is not None:
+            screen.close()
 
     def _do(self, message: dict[str, Any]) -> None:
         """Send a request and tell the browser how it went."""
@@ -105,76 +177,21 @@ class Console(JSComponent):
             self._send_msg({"done": number, "ok": False, "text": "the page asked for something unknown: reload it"})
             return
         try:
-            future = self._orchestrator.request(kind, message.get("unit"), **args)
+            future = self.request(kind, message.get("unit"), **args)
         except OrchError as error:
             self._send_msg({"done": number, "ok": False, "text": str(error)})
             return
-        future.add_done_callback(lambda done: self._soon(partial(self._tell, number, done)))
+        future.add_done_callback(lambda done: self.soon(partial(self._answer, number, done)))
 
-    def _tell(self, number: Any, done: Future) -> None:
+    def request(self, kind: str, unit: str | None = None, **args: Any) -> Future:
+        """Queue a request in the name of this session's operator; see `Orchestrator.request`."""
+        return self.orchestrator.request(kind, unit, actor=f"operator:{self._operator}", **args)
+
+    def _answer(self, number: Any, done: Future) -> None:
         error = done.exception()
-        if error is not None and not isinstance(error, OrchError):
+        if error is None:
+            self._send_msg({"done": number, "ok": True, "text": "", "answer": done.result()})
+            return
+        if not isinstance(error, OrchError):
             logger.error("a request of the page failed", exc_info=error)
-        self._send_msg({"done": number, "ok": error is None, "text": "" if error is None else str(error)})
-
-    # -- the page of one unit
-
-    def _open_page(self, name: str) -> None:
-        self._close_page()
-        self._page_unit = name
-        if not name:
-            return
-        if name not in self._orchestrator.board.units:
-            self._send_msg({"page": None, "name": name})
-            return
-        self._story_seq = 0
-        self._send_facts()
-        self._page = asyncio.get_running_loop().create_task(self._attend_page(name))
-
-    def _close_page(self) -> None:
-        if self._page is not None:
-            self._page.cancel()
-            self._page = None
-
-    def _refresh_page(self) -> None:
-        self._send_facts()
-        self._wake_story()
-
-    def _send_facts(self) -> None:
-        self._send_msg({"page": views.facts(self._orchestrator, self._page_unit), "name": self._page_unit})
-
-    def _wake_story(self) -> None:
-        asyncio.get_running_loop().create_task(self._send_story(self._page_unit))
-
-    async def _send_story(self, name: str) -> None:
-        since = self._story_seq
-        rows = await asyncio.to_thread(views.story, self._orchestrator, name, since)
-        rows = [row for row in rows if row["seq"] > self._story_seq]
-        if rows and name == self._page_unit:
-            self._story_seq = rows[-1]["seq"]
-            self._soon(partial(self._send_msg, {"story": rows, "name": name}))
-
-    async def _attend_page(self, name: str) -> None:
-        """Follow the output of the unit's newest attempt for as long as its page is open."""
-        runs = self._orchestrator.project.state / "runs"
-        attempt, offset = 0, None
-        await self._send_story(name)
-        while True:
-            current = self._orchestrator.board.row(name).attempt
-            if current != attempt:
-                attempt, offset = current, None
-            try:
-                piece = await asyncio.to_thread(
-                    read_piece, runs, (name, str(attempt), "output.log"), offset, None, LOG_SHARE
-                )
-            except OrchError:
-                piece = None
-            if piece is not None and piece.data:
-                text, used = decoded(piece)
-                self._log_acknowledged.clear()
-                share = {"attempt": attempt, "offset": piece.offset, "text": text, "anew": offset is None}
-                self._soon(partial(self._send_msg, {"log": share, "name": name}))
-                offset = piece.offset + used
-                await self._log_acknowledged.wait()
-            else:
-                await asyncio.sleep(LOG_PAUSE)
+        self._send_msg({"done": number, "ok": False, "text": str(error)})

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator_app.feed import Key
-from orchestrator_app.model import AttentionItem, Unit
+from orchestrator_app.model import AttentionItem, Board, Unit
 from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.policy.attention import ANSWERED
-from orchestrator_app.states import ENDED, Status, triggers_from
-
-#: Units of one status that a page is told of at first; more when it asks.
-SHARE = 150
+from orchestrator_app.states import triggers_from
 
 
 def milliseconds(moment: datetime | None) -> float | None:
     """A time of the log as JavaScript counts it."""
     return None if moment is None else moment.replace(tzinfo=UTC).timestamp() * 1000
-
-
-def value(orchestrator: Orchestrator, key: Key) -> Any:
-    """What a frame says of a key; None for what is gone."""
-    kind, name = key
-    board = orchestrator.board
-    if kind == "unit":
-        unit = board.units.get(name)
-        return None if unit is None else unit_view(orchestrator, unit)
-    if kind == "item":
-        item = board.attention.get(name)
-        return None if item is None else item_view(orchestrator, item)
-    return head_view(orchestrator)
 
 
 def unit_view(orchestrator: Orchestrator, unit: Unit) -> dict[str, Any]:
@@ -98,34 +81,11 @@ def head_view(orchestrator: Orchestrator) -> dict[str, Any]:
     }
 
 
-def first_keys(orchestrator: Orchestrator) -> list[Key]:
-    """What a new page is told first: every open item, and of each status the units it would show."""
-    keys: list[Key] = [("item", number) for number in orchestrator.board.attention]
-    by_status: dict[Status, list[Unit]] = defaultdict(list)
-    for unit in list(orchestrator.board.units.values()):
-        by_status[unit.status].append(unit)
-    for status in Status:
-        keys += _share(by_status[status], status, SHARE)
-    return keys
-
-
-def share_of(orchestrator: Orchestrator, status: Status, count: int) -> list[Key]:
-    """The `count` units of a status that a page shows first: the oldest, or the newest of those that have ended."""
-    units = [unit for unit in list(orchestrator.board.units.values()) if unit.status is status]
-    return _share(units, status, count)
-
-
-def _share(units: list[Unit], status: Status, count: int) -> list[Key]:
-    units.sort(key=_newest_first if status in ENDED else _first_first)
-    return [("unit", unit.name) for unit in units[:count]]
-
-
-def _newest_first(unit: Unit) -> float:
-    return -unit.since.timestamp()
-
-
-def _first_first(unit: Unit) -> tuple[int, int]:
-    return (-unit.priority, unit.order)
+def announcements(board: Board, numbers: Iterable[int], most: int) -> dict[str, Any]:
+    """The attention items that came up just now, so that a browser may notify: the first `most`, and how many."""
+    items = [board.attention[number] for number in numbers if number in board.attention]
+    shown = [{"id": item.id, "unit": item.unit, "kind": item.kind, "title": item.title} for item in items[:most]]
+    return {"items": shown, "count": len(items)}
 
 
 def facts(orchestrator: Orchestrator, name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dashboard_kit import Server
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -49,3 +50,37 @@ def browser() -> Iterator[object]:
         chromium = playwright.chromium.launch(executable_path=program, args=list(flags))
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, wait_until) -> Iterator[Server]:
+    """A served project of a module; see dashboard_kit for what its units do by their names."""
+    root = tmp_path_factory.mktemp("project")
+    server = Server.of(root).wait(wait_until)
+    yield server
+    for unit in root.glob("stop-*"):
+        unit.unlink()
+    server.end()
+
+
+@pytest.fixture
+def open_page(browser, server):
+    """Open the dashboard as a new browser would, signed in by the one-time link."""
+    contexts = []
+
+    def open_one(path: str = "", **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(40_000)
+        page.goto(server.login_url())
+        page.wait_for_selector(".console .dot.live")
+        if path:
+            page.goto(server.info["url"] + path)
+            page.wait_for_selector(".console .dot.live")
+        page.evaluate("window.__same = true")
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator_app import feed as feeds
 from orchestrator_app.feed import Feed
 from orchestrator_app.model import Board
 from orchestrator_app.states import MOVES, Status, Trigger
@@ -20,8 +19,27 @@ class Client:
         self.board = board
         self.frames: list[dict] = []
         self.scheduled: list = []
+        self.delays: list[float] = []
         self.picture: dict = {}
-        self.feed = Feed(board, self.frames.append, self.scheduled.append, self.value)
+        self.now = 0.0
+        self.begun = False
+        self.feed = Feed(board, self.frames.append, self.schedule, self.content, clock=lambda: self.now)
+
+    def schedule(self, function, delay) -> None:
+        self.scheduled.append(function)
+        self.delays.append(delay)
+
+    def open(self) -> None:
+        self.begun = False
+        self.feed.open()
+
+    def content(self, units, items):
+        keys = [("unit", name) for name in units] + [("item", number) for number in items] + [("head", "")]
+        if not self.begun:
+            self.begun = True
+            keys = [("unit", name) for name in self.board.units] + [("item", number) for number in self.board.attention]
+            keys.append(("head", ""))
+        return {"changes": [[*key, self.value(key)] for key in keys]}
 
     def value(self, key):
         kind, name = key
@@ -72,7 +90,7 @@ def expected(client: Client) -> dict:
 def test_many_changes_to_one_unit_are_one_change():
     board = Board()
     client = Client(board)
-    client.feed.open([])
+    client.open()
     client.catch_up()
 
     for trigger in (Trigger.SUBMIT, Trigger.PAUSE, Trigger.RESUME, Trigger.CANCEL):
@@ -88,7 +106,7 @@ def test_many_changes_to_one_unit_are_one_change():
 def test_the_next_frame_waits_for_the_acknowledgement_of_the_one_before():
     board = Board()
     client = Client(board)
-    client.feed.open([])
+    client.open()
 
     for name in "abc":
         board.fold([moved(board, name, Trigger.SUBMIT)])
@@ -103,28 +121,31 @@ def test_the_next_frame_waits_for_the_acknowledgement_of_the_one_before():
 def test_a_sleeping_client_costs_a_set_of_keys_and_never_a_queue():
     board = Board()
     client = Client(board)
-    client.feed.open([])
+    client.open()
     board.fold([moved(board, "a", Trigger.SUBMIT)])
 
     for _ in range(1_000):
         board.fold([moved(board, "a", Trigger.PAUSE)])
         board.fold([moved(board, "a", Trigger.RESUME)])
 
-    assert len(client.feed._changed) <= 2 and len(client.frames) == 1 and len(client.scheduled) <= 1
+    assert len(client.feed._units) <= 1 and len(client.frames) == 1 and len(client.scheduled) <= 1
 
 
-def test_a_frame_is_bounded_and_the_rest_follows(monkeypatch):
-    monkeypatch.setattr(feeds, "FRAME", 10)
+def test_frames_keep_their_distance_and_a_change_after_a_rest_goes_out_at_once():
     board = Board()
     client = Client(board)
-    client.feed.open([])
+    client.open()
     client.catch_up()
 
-    board.fold([moved(board, f"u{number}", Trigger.SUBMIT, number) for number in range(35)])
-    client.run_scheduled()
-
-    assert (len(client.frames[0]["changes"]), client.frames[0]["rest"]) == (10, 26)
+    client.now += 0.01
+    board.fold([moved(board, "a", Trigger.SUBMIT)])
     client.catch_up()
+    client.now += 5
+    board.fold([moved(board, "b", Trigger.SUBMIT)])
+    client.catch_up()
+
+    soon, at_once = client.delays
+    assert 0.02 < soon < 0.04 and at_once == 0
     assert client.sees == expected(client)
 
 
@@ -132,7 +153,7 @@ def test_a_closed_feed_leaves_nothing_behind_on_the_board():
     board = Board()
     clients = [Client(board) for _ in range(5)]
     for client in clients:
-        client.feed.open([])
+        client.open()
     assert len(board._watchers) == 5
 
     for client in clients:
@@ -146,7 +167,7 @@ def test_a_closed_feed_leaves_nothing_behind_on_the_board():
 def test_a_lost_wake_up_heals_as_soon_as_the_client_is_heard_of():
     board = Board()
     client = Client(board)
-    client.feed.open([])
+    client.open()
     client.catch_up()
     board.fold([moved(board, "a", Trigger.SUBMIT)])
     client.scheduled.clear()
@@ -157,26 +178,30 @@ def test_a_lost_wake_up_heals_as_soon_as_the_client_is_heard_of():
     assert client.sees == expected(client)
 
 
-def test_a_unit_that_can_not_be_told_of_holds_up_no_other():
+def test_a_frame_that_can_not_be_made_holds_up_no_later_one():
     board = Board()
     client = Client(board)
-    client.feed.open([])
+    client.open()
     client.catch_up()
-    tell = client.feed._value
-    client.feed._value = lambda key: {}[key] if key == ("unit", "a") else tell(key)
+    tell = client.feed._content
+    client.feed._content = lambda units, items: {}[0]
+    board.fold([moved(board, "a", Trigger.SUBMIT)])
+    client.run_scheduled()
+    client.feed._content = tell
+    (frame,) = client.frames
+    client.frames.clear()
+    client.feed.acknowledge(frame["frame"])
 
-    board.fold([moved(board, name, Trigger.SUBMIT, number) for number, name in enumerate("ab")])
-    client.catch_up()
-    board.fold([moved(board, "c", Trigger.SUBMIT)])
+    board.fold([moved(board, "b", Trigger.SUBMIT)])
     client.catch_up()
 
-    assert {name for kind, name in client.sees if kind == "unit"} == {"b", "c"}
+    assert ("unit", "b") in client.sees
 
 
 def test_what_a_unit_waits_for_is_told_when_the_other_one_changes():
     board = Board()
     client = Client(board)
-    client.feed.open([])
+    client.open()
     board.fold([moved(board, "a", Trigger.SUBMIT)])
     client.catch_up()
 
@@ -205,7 +230,7 @@ steps = st.lists(
 def test_whatever_the_interleaving_a_client_at_rest_sees_the_board(steps, choice):
     board = Board()
     client = Client(board)
-    client.feed.open([])
+    client.open()
     for step, name in steps:
         if step == "commit":
             unit = board.units.get(name)
@@ -233,7 +258,7 @@ def test_whatever_the_interleaving_a_client_at_rest_sees_the_board(steps, choice
         elif step == "reopen":
             client.frames.clear()
             client.picture.clear()
-            client.feed.open([("unit", one) for one in board.units] + [("item", one) for one in board.attention])
+            client.open()
 
     client.catch_up()
     client.feed.wake()  # as the page's next ping does

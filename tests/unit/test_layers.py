@@ -16,7 +16,7 @@ PACKAGE = ROOT / "orchestrator_app"
 
 #: From the bottom up. A module imports from lower lines only; modules of the first line may import one another.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "states", "settings", "settings_table", "toml_lines", "fields", "units_file", "claim"),
+    ("errors", "states", "settings", "settings_table", "toml_lines", "fields", "units_file", "claim", "operators"),
     ("store",),
     ("model",),
     ("gate",),

@@ -1,0 +1,2 @@
+import { h } from "./dom.js"
+export default () => ({ node: h("p", {}, "…"), frame() {} })

@@ -1,0 +1,9 @@
+"""Being built."""
+
+from __future__ import annotations
+
+from orchestrator_app.dashboard.screen import Screen
+
+
+class Overview(Screen):
+    pass
