@@ -95,6 +95,18 @@ class Draft:
         except KeyError:
             raise NotFoundError(f"no open attention item {number}: `orch attention` shows the open ones") from None
 
+    def settlement(self, item: int) -> AttentionChange | None:
+        """Who settled that item, how and when, as far as it is remembered."""
+        for row in reversed(self.records):
+            if type(row) is AttentionChange and row.item == item and row.change == "resolved":
+                return row
+        return (self._parent or self.board).settlement(item)
+
+    def decided(self, name: str) -> list[Transition]:
+        """What people lately did to a unit, oldest first."""
+        own = [row for row in self._story(name) if row.actor.startswith("operator:") and row.trigger != Trigger.SUBMIT]
+        return [*self.board.decided(name), *own]
+
     def closes_cycle(self, name: str, blocker: str) -> bool:
         """Whether `name` waiting for `blocker` would have it wait, in the end, for itself."""
         seen, todo = set(), [blocker]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -55,6 +55,7 @@ class Unit:
     failures: int = 0
     reworks: int = 0
     feedback: str | None = None
+    comments: tuple[str, ...] = ()
     answers: tuple[dict[str, str], ...] = ()
     not_before: float | None = None
     # what was said by or about the current attempt; events set these
@@ -87,6 +88,10 @@ class Unit:
     def ended(self) -> bool:
         return self.status in ENDED
 
+
+#: How many of the newest decisions of people, and of the newest settled items, are remembered in memory: so many
+#: refusals can say who was first. The log has them all.
+REMEMBERED = 1_000
 
 #: The fields that `submit` and `edit` may set (a name is for ever).
 ASKED = ("prompt", "workflow", "agent", "priority", "after", "labels", "touches", "timeout", "retries")
@@ -292,6 +297,8 @@ class Board(Folded):
         self._counts: Counter[Status] = Counter()
         self._faces: weakref.WeakValueDictionary[str, WorkUnit] = weakref.WeakValueDictionary()
         self._watchers: dict[object, Watcher] = {}
+        self._settled: OrderedDict[int, AttentionChange] = OrderedDict()
+        self._decided: deque[Transition] = deque(maxlen=REMEMBERED)
 
     # -- reading, from any thread
 
@@ -331,6 +338,14 @@ class Board(Folded):
     def verdict(self, unit: str, other: str) -> Verdict | None:
         """The ruling that holds for the pair."""
         return self._verdicts.get(frozenset((unit, other)))
+
+    def settlement(self, item: int) -> AttentionChange | None:
+        """Who settled an attention item, how and when; None for an open one, or one long forgotten."""
+        return self._settled.get(item)
+
+    def decided(self, unit: str) -> list[Transition]:
+        """What people lately did to a unit, oldest first, without details."""
+        return [row for row in list(self._decided) if row.unit == unit]
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Have `watcher(records)` called after every commit; returns what ends that."""
@@ -382,6 +397,8 @@ class Board(Folded):
                         self._dependents[blocker].discard(unit.name)
                     for blocker in unit.after:
                         self._dependents[blocker].add(unit.name)
+                if record.trigger is not Trigger.SUBMIT and record.actor.startswith("operator:"):
+                    self._decided.append(record._replace(detail={}))
             case Event():
                 if record.unit in self._units:
                     fold_event(self._units[record.unit], record)
@@ -391,6 +408,9 @@ class Board(Folded):
                     self._attention[record.item] = item_of(record)
                 elif record.change == "resolved":
                     self._attention.pop(record.item, None)
+                    self._settled[record.item] = record
+                    if len(self._settled) > REMEMBERED:
+                        self._settled.popitem(last=False)
                 elif record.item in self._attention:
                     seen = replace(self._attention[record.item], seen_at=record.occurred_at)
                     self._attention[record.item] = seen

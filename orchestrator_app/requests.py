@@ -15,6 +15,7 @@ from orchestrator_app.errors import IllegalMoveError, NotFoundError, StaleVersio
 from orchestrator_app.fields import check_fields, complete_fields
 from orchestrator_app.gate import Draft
 from orchestrator_app.model import Unit
+from orchestrator_app.policy import refusals
 from orchestrator_app.policy.attention import ANSWERED
 from orchestrator_app.policy.conflicts import check_glob
 from orchestrator_app.policy.fit import missing
@@ -52,11 +53,11 @@ def carry_out(request: Request, draft: Draft, context: Context) -> dict[str, Any
             raise UsageError(f"{request.kind} needs the name of a unit")
         unit = draft.unit(request.unit)
         if request.version is not None and request.version != unit.version:
-            raise StaleVersionError(
-                f"{unit.name} is in version {unit.version} by now, not {request.version}: look at it again, then repeat"
-            )
+            raise StaleVersionError(refusals.changed(unit, request.version, draft.decided(unit.name), draft.at))
     try:
         answer = action(request, draft, context, **request.args)
+    except IllegalMoveError as error:
+        raise _with_the_first(error, request, draft) from None
     except TypeError as error:
         if "argument" not in str(error):
             raise
@@ -65,6 +66,16 @@ def carry_out(request: Request, draft: Draft, context: Context) -> dict[str, Any
         return answer
     unit = draft.unit(request.unit)
     return {"unit": unit.name, "status": str(unit.status), "version": unit.version, "seq": draft.next_seq - 1}
+
+
+def _with_the_first(error: IllegalMoveError, request: Request, draft: Draft) -> IllegalMoveError:
+    """The refusal of a move, with who made another one before it."""
+    if request.unit is None or any(row.cause == request.cause for row in error.story):
+        return error  # what this request itself had moved before it failed tells nobody anything
+    unit = draft.unit(request.unit)
+    first = refusals.moved(unit, draft.decided(unit.name), draft.at)
+    rest = str(error).removeprefix(f"{unit.name} is {unit.status}").removeprefix(": ").removeprefix(" and ")
+    return error if first is None else IllegalMoveError(f"{first}; {rest}", error.story)
 
 
 # -- adding
@@ -136,15 +147,24 @@ def _cycle(waiting: Mapping[str, list[str]], free: set[str]) -> str:
 
 
 def _open_item(unit: Unit, draft: Draft, request: Request, item: int | None):
+    _check_open(unit, draft, item)
     if unit.status is not Status.NEEDS_ATTENTION or unit.item is None:
         raise IllegalMoveError(
             f"{unit.name} is {unit.status} and has no open question: there is nothing to {request.kind}"
         )
-    if item is not None and item not in unit.items:
-        raise StaleVersionError(
-            f"item {item} of {unit.name} is settled already; `orch show {unit.name}` shows what is open"
-        )
     return draft.item(unit.item if item is None else item)
+
+
+def _check_open(unit: Unit, draft: Draft, item: int | None) -> None:
+    """The item that a request names must be open still: who settled it was first."""
+    if item is None or item in unit.items:
+        return
+    row = draft.settlement(item)
+    raise StaleVersionError(
+        f"{unit.name} has no open item {item}; `orch show {unit.name}` shows what is open"
+        if row is None or row.unit != unit.name
+        else refusals.settled(row, draft.at)
+    )
 
 
 def answer(request: Request, draft: Draft, context: Context, *, text: str, item: int | None = None) -> None:
@@ -171,9 +191,13 @@ def answer(request: Request, draft: Draft, context: Context, *, text: str, item:
         Trigger.CONTINUE if alive else Trigger.ANSWER,
         actor=request.actor,
         cause=request.cause,
-        reason=f"answered: {text.splitlines()[0][:200]}",
+        reason=_answered(text),
         fields={"answers": answers, "not_before": None},
     )
+
+
+def _answered(text: str) -> str:
+    return f"{refusals.ANSWERED}{text.strip().splitlines()[0][:200]}"
 
 
 def _alternatives(options: tuple[str, ...]) -> str:
@@ -208,7 +232,7 @@ def _decide_review(request: Request, draft: Draft, context: Context, unit: Unit,
     else:
         phase = asked.detail.get("back_to") or workflow.first.name
         fields = {**FRESH, "feedback": feedback.strip() or text}
-    reason = f"answered: {text.splitlines()[0][:200]}"
+    reason = _answered(text)
     draft.move(
         unit.name, Trigger.ANSWER, actor=request.actor, cause=request.cause, reason=reason, phase=phase, fields=fields
     )
@@ -231,10 +255,17 @@ def _check_approval(request: Request, draft: Draft, item: int | None) -> None:
 
 
 def retry(
-    request: Request, draft: Draft, context: Context, *, phase: str | None = None, feedback: str | None = None
+    request: Request,
+    draft: Draft,
+    context: Context,
+    *,
+    phase: str | None = None,
+    feedback: str | None = None,
+    item: int | None = None,
 ) -> None:
     """Another attempt, of this phase or an earlier one, with fresh counters."""
     unit = draft.unit(request.unit)
+    _check_open(unit, draft, item)
     fields: dict[str, Any] = {"failures": 0, "reworks": 0, "not_before": None}
     if feedback is not None:
         fields["feedback"] = feedback
@@ -246,15 +277,19 @@ def retry(
     )
 
 
-def accept(request: Request, draft: Draft, context: Context, *, reason: str) -> None:
+def accept(request: Request, draft: Draft, context: Context, *, reason: str, item: int | None = None) -> None:
+    _check_open(draft.unit(request.unit), draft, item)
     if not isinstance(reason, str) or not reason.strip():
         raise UsageError(f"accepting {request.unit} as done needs a reason: it goes into the log")
     draft.move(request.unit, Trigger.ACCEPT, actor=request.actor, cause=request.cause, reason=reason)
 
 
-def resolve(request: Request, draft: Draft, context: Context, *, other: str, ruling: str) -> None:
+def resolve(
+    request: Request, draft: Draft, context: Context, *, other: str, ruling: str, item: int | None = None
+) -> None:
     """Rule on a pair in conflict: `serialize` puts this unit after the other, `parallelize` frees both, for good."""
     unit = draft.unit(request.unit)
+    _check_open(unit, draft, item)
     draft.unit(other)
     if other == unit.name:
         raise UsageError(f"{other} can't be in conflict with itself: name the other unit")
@@ -284,8 +319,34 @@ def _simple(trigger: Trigger) -> Callable[..., None]:
     return act
 
 
-cancel = _simple(Trigger.CANCEL)
+_cancel = _simple(Trigger.CANCEL)
 _reopen = _simple(Trigger.REOPEN)
+
+
+def cancel(
+    request: Request, draft: Draft, context: Context, *, reason: str | None = None, item: int | None = None
+) -> None:
+    """Withdraw a unit. Cancelled because of an item that somebody else has settled, it would take new work along."""
+    _check_open(draft.unit(request.unit), draft, item)
+    _cancel(request, draft, context, reason=reason)
+
+
+def restart(request: Request, draft: Draft, context: Context, *, reason: str | None = None) -> None:
+    """Stop the running attempt and let the phase start again, with its session.
+
+    The unit is READY at once, but starts only when the attempt that is stopped has ended.
+    """
+    unit = draft.unit(request.unit)
+    if unit.status is not Status.RUNNING:
+        instead = {Status.NEEDS_ATTENTION: "retry", Status.PAUSED: "resume", Status.CANCELLED: "reopen"}.get(
+            unit.status
+        )
+        hint = f"; {instead} it instead" if instead else ""
+        raise IllegalMoveError(f"{unit.name} is {unit.status}: no attempt of it runs that could be restarted{hint}")
+    why = f"restart: {reason}" if reason else "restart"
+    draft.move(unit.name, Trigger.PAUSE, actor=request.actor, cause=request.cause, reason=why)
+    fields = {"not_before": None}
+    draft.move(unit.name, Trigger.RESUME, actor=request.actor, cause=request.cause, reason=why, fields=fields)
 
 
 def reopen(request: Request, draft: Draft, context: Context, *, reason: str | None = None) -> None:
@@ -311,12 +372,50 @@ def edit(request: Request, draft: Draft, context: Context, *, set: dict[str, Any
             raise NotFoundError(f"{unit.name} is to come after {blocker!r}, which doesn't exist")
         if draft.closes_cycle(unit.name, blocker):
             raise UsageError(f"{unit.name} can't come after {blocker}, which waits for it: that would be a cycle")
-    reason = f"{', '.join(fields)} changed"
+    reason = ", ".join(_edited(name, getattr(unit, name), value) for name, value in fields.items())
+    draft.move(unit.name, Trigger.EDIT, actor=request.actor, cause=request.cause, reason=reason, fields=fields)
+
+
+def _edited(name: str, old: Any, new: Any) -> str:
+    """What an edit did to one field, for the story: from what to what, where that is short."""
+    if isinstance(new, int | float | str | None) and name != "prompt":
+        return f"{name} {'none' if old is None else old} → {'none' if new is None else new}"
+    return f"{name} changed"
+
+
+#: Characters of one comment, and of all that wait for one attempt: they come to it in an environment variable.
+COMMENT, COMMENTS = 10_000, 60_000
+
+
+def comment(
+    request: Request, draft: Draft, context: Context, *, text: str, file: str | None = None, line: int | None = None
+) -> None:
+    """A word for the unit's next attempt, on a line of a file or on the whole: it gets it as feedback."""
+    unit = draft.unit(request.unit)
+    if unit.ended:
+        raise IllegalMoveError(f"{unit.name} is {unit.status}: no attempt will read a comment on it")
+    if not isinstance(text, str) or not text.strip():
+        raise UsageError(f"the comment on {unit.name} is empty: say something")
+    if file is not None and (not isinstance(file, str) or not file.strip() or not file.isprintable()):
+        raise UsageError("comment: file must be the path of a file")
+    if line is not None and (isinstance(line, bool) or not isinstance(line, int) or line < 1 or file is None):
+        raise UsageError("comment: line must be the number of a line of a file")
+    where = f"{file}:{line}" if line else file
+    entry = f"{where}: {text.strip()}" if where else text.strip()
+    if len(entry) > COMMENT or sum(map(len, unit.comments)) + len(entry) > COMMENTS:
+        raise UsageError(
+            f"that is too much for the next attempt of {unit.name}: {COMMENT} characters in one comment at most,"
+            f" {COMMENTS} in all; change its prompt instead"
+        )
+    reason = f"comment on {where}" if where else "comment"
+    fields = {"comments": [*unit.comments, entry]}
     draft.move(unit.name, Trigger.EDIT, actor=request.actor, cause=request.cause, reason=reason, fields=fields)
 
 
 def see(request: Request, draft: Draft, context: Context, *, item: int) -> dict[str, Any]:
     """Mark an attention item as seen."""
+    if (row := draft.settlement(item)) is not None:
+        raise NotFoundError(refusals.settled(row, draft.at))
     if draft.item(item).seen_at is None:
         draft.see_item(item, actor=request.actor, cause=request.cause)
     return {"item": item, "seq": draft.next_seq - 1}
@@ -340,8 +439,10 @@ KINDS: dict[str, Callable[..., Any]] = {
     "cancel": cancel,
     "pause": _simple(Trigger.PAUSE),
     "resume": _simple(Trigger.RESUME),
+    "restart": restart,
     "reopen": reopen,
     "edit": edit,
+    "comment": comment,
     "resolve": resolve,
     "see": see,
     "dispatch": dispatch,

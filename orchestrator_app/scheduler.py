@@ -22,7 +22,7 @@ from orchestrator_app.errors import OrchError, StoreError
 from orchestrator_app.executors.base import AttemptSpec, Executor, Report, Said
 from orchestrator_app.gate import SCHEDULER, Draft, Gate, new_cause
 from orchestrator_app.model import Unit
-from orchestrator_app.policy import attention, health
+from orchestrator_app.policy import attention, health, outcome
 from orchestrator_app.policy.conflicts import overlap
 from orchestrator_app.policy.dispatch import Depths, ReadyQueue, Slots, rank
 from orchestrator_app.policy.fit import missing
@@ -327,8 +327,15 @@ class Scheduler:
             elif not unit.touches or not self._clashes(draft, unit):
                 cause = new_cause()
                 reason = f"{unit.phase}, attempt {unit.attempt + 1}"
+                fields = outcome.taken_up(unit) if unit.comments and phase.kind != "merge" else None
                 started = draft.move(
-                    name, Trigger.START, actor=SCHEDULER, cause=cause, reason=reason, attempt=unit.attempt + 1
+                    name,
+                    Trigger.START,
+                    actor=SCHEDULER,
+                    cause=cause,
+                    reason=reason,
+                    attempt=unit.attempt + 1,
+                    fields=fields,
                 )
                 self._slots.take(started, key)
                 if started.touches:

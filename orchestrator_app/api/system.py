@@ -33,10 +33,9 @@ async def attention(call: Call) -> Any:
 
 async def seen(call: Call) -> Any:
     number = int(call.name) if call.name.isdecimal() and len(call.name) < 19 else -1
-    item = call.orchestrator.board.attention.get(number)
-    if item is None:
+    if number < 0:
         raise NotFoundError(f"there is no open attention item {call.name[:40]}; `orch attention` lists them")
-    return await call.request("see", item.unit, item=number)
+    return await call.request("see", item=number)
 
 
 async def sessions(call: Call) -> Any:

@@ -14,7 +14,7 @@ from orchestrator_app.states import Status
 UNIT_KEYS = (
     *("name", *ASKED),
     *("status", "phase", "attempt", "version", "since", "created_at", "reason"),
-    *("progress", "failures", "feedback", "session", "base", "branch", "not_before", "item"),
+    *("progress", "failures", "feedback", "comments", "session", "base", "branch", "not_before", "item"),
 )
 LIMIT = 1_000
 
@@ -136,7 +136,7 @@ def _say(kind: str, summary: str, *body: Field) -> Route:
 
 _REASON = Field("reason", _TEXT, "why; it stands in the unit's story")
 _FEEDBACK = Field("feedback", _TEXT, "what to do differently; the next attempt gets it")
-_ITEM = Field("item", "integer", "the attention item that is meant, if not the open one")
+_ITEM = Field("item", "integer", "the attention item that is meant; refused if somebody has settled it")
 
 ROUTES = (
     Route(
@@ -191,11 +191,26 @@ ROUTES = (
         "Rule on a conflict between two units; the ruling holds for the pair.",
         Field("other", _TEXT, "the other unit", required=True),
         Field("ruling", _TEXT, "serialize (this unit after the other) or parallelize", required=True),
+        _ITEM,
     ),
-    _say("retry", "Make another attempt.", Field("phase", _TEXT, "from this phase, if not the present one"), _FEEDBACK),
-    _say("accept", "Close a unit as done.", Field("reason", _TEXT, "why it counts as done", required=True)),
-    _say("cancel", "Withdraw a unit; a running attempt is killed with all its descendants.", _REASON),
+    _say(
+        "retry",
+        "Make another attempt.",
+        Field("phase", _TEXT, "from this phase, if not the present one"),
+        _FEEDBACK,
+        _ITEM,
+    ),
+    _say("accept", "Close a unit as done.", Field("reason", _TEXT, "why it counts as done", required=True), _ITEM),
+    _say("cancel", "Withdraw a unit; a running attempt is killed with all its descendants.", _REASON, _ITEM),
     _say("pause", "Hold a unit; a running attempt is stopped, its session kept.", _REASON),
     _say("resume", "Let a paused unit go on.", _REASON),
+    _say("restart", "Stop the running attempt; its phase starts again, with its session.", _REASON),
     _say("reopen", "Take a cancelled unit back.", _REASON),
+    _say(
+        "comment",
+        "Say something to the unit's next attempt, on a line of a file or on the whole: it gets it as feedback.",
+        Field("text", _TEXT, "the comment", required=True),
+        Field("file", _TEXT, "the path of the file that it is about"),
+        Field("line", "integer", "the number of the line"),
+    ),
 )

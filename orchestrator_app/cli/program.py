@@ -32,9 +32,11 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Decide": {
         **{"attention": "deciding", "answer": "deciding", "approve": "deciding", "reject": "deciding"},
-        **{"resolve": "deciding", "retry": "deciding", "accept": "deciding"},
+        **{"resolve": "deciding", "retry": "deciding", "accept": "deciding", "comment": "deciding"},
     },
-    "Hold and withdraw": {"cancel": "holding", "pause": "holding", "resume": "holding", "reopen": "holding"},
+    "Hold and withdraw": {
+        **{"cancel": "holding", "pause": "holding", "resume": "holding", "restart": "holding", "reopen": "holding"},
+    },
     "History": {"query": "history", "export": "history", "check": "history"},
     "For agents": {"emit": "emitting"},
 }

@@ -39,6 +39,11 @@ def passed(project: Project, unit: Unit, phase: Phase, reason: str | None = None
     return Decision(Trigger.ADVANCE, reason or f"{phase.name} passed", phase=following.name, fields=FRESH)
 
 
+def taken_up(unit: Unit) -> dict[str, Any]:
+    """What an attempt that starts makes of the comments that wait for it: feedback, beside what there is."""
+    return {"feedback": "\n".join([*([unit.feedback] if unit.feedback else ()), *unit.comments]), "comments": []}
+
+
 def failed(
     project: Project,
     unit: Unit,

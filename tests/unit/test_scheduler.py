@@ -345,7 +345,7 @@ def test_a_second_answer_is_refused_and_changes_nothing(world):
     item = world.item.id
     world.ask("answer", "a", text="one", item=item)
 
-    with pytest.raises(OrchError, match="no open question"):
+    with pytest.raises(OrchError, match="was answered by ann just now: “one”"):
         world.ask("answer", "a", text="two", item=item)
 
     assert [one["answer"] for one in world.board.row("a").answers] == ["one"]

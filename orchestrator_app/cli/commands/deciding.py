@@ -133,3 +133,16 @@ def retry_command(place: Place, name: str, phase: str | None, feedback: str | No
 def accept_command(place: Place, name: str, reason: str, as_json: bool) -> None:
     """Close a unit that needs attention as DONE; what waits for it is released."""
     say(place, name, "accept", {"reason": reason}, as_json)
+
+
+@click.command("comment", short_help="Say something to a unit's next attempt.")
+@name_argument
+@click.argument("comment", metavar="TEXT")
+@click.option("--file", metavar="PATH", help="The file that it is about.")
+@click.option("--line", type=click.IntRange(1), metavar="N", help="The line of that file.")
+@json_option
+@click.pass_obj
+def comment_command(place: Place, name: str, comment: str, file: str | None, line: int | None, as_json: bool) -> None:
+    """Say something to a unit's next attempt, which gets it as feedback. TEXT of - is standard input."""
+    words = sys.stdin.read() if comment == "-" else comment
+    say(place, name, "comment", {"text": words, "file": file, "line": line}, as_json)

@@ -96,6 +96,16 @@ def resume_command(
         say_each(context, names, "resume", reason, as_json)
 
 
+@click.command("restart", short_help="Stop running attempts and let their phases start again.")
+@names_argument
+@reason_option
+@json_option
+@click.pass_context
+def restart_command(context: click.Context, names: tuple[str, ...], reason: str | None, as_json: bool) -> None:
+    """Stop the running attempts of units; their phases start again, each with its session."""
+    say_each(context, names, "restart", reason, as_json)
+
+
 @click.command("reopen", short_help="Take cancelled units back.")
 @names_argument
 @reason_option
