@@ -134,6 +134,18 @@ class Walk(RuleBasedStateMachine):
         self.ask(kind, self.some(data, Status.READY, Status.BLOCKED, Status.RUNNING, Status.NEEDS_ATTENTION))
 
     @rule(data=st.data())
+    def restart(self, data):
+        unit = self.some(data, Status.RUNNING)
+        running = self.board.row(unit).status is Status.RUNNING
+        assert self.ask("restart", unit) == running
+
+    @rule(data=st.data())
+    def comment(self, data):
+        unit = self.some(data, Status.RUNNING, Status.READY, Status.NEEDS_ATTENTION)
+        granted = self.ask("comment", unit, text="mind the gap", file="a.py", line=3)
+        assert granted == (not self.board.row(unit).ended)
+
+    @rule(data=st.data())
     def let_go(self, data):
         unit = self.some(data, Status.PAUSED, Status.CANCELLED)
         self.ask("resume" if self.board.row(unit).status is Status.PAUSED else "reopen", unit)
@@ -145,7 +157,15 @@ class Walk(RuleBasedStateMachine):
     )
     def decide(self, data, kind, text):
         args = {"answer": {"text": text}, "accept": {"reason": "good enough"}}.get(kind, {})
-        self.ask(kind, self.some(data, Status.NEEDS_ATTENTION), **args)
+        unit = self.some(data, Status.NEEDS_ATTENTION)
+        item = data.draw(st.sampled_from([None, *self.items_of(unit)]))
+        still_open = item is None or item in self.board.attention
+        assert not self.ask(kind, unit, item=item, **args) or still_open
+
+    def items_of(self, unit: str) -> list[int]:
+        """Every item that the unit ever had."""
+        rows = self.orchestrator.rows("SELECT DISTINCT item FROM attention_change WHERE unit = ? ORDER BY item", [unit])
+        return [row["item"] for row in rows]
 
     @rule(data=st.data(), other=names, ruling=st.sampled_from(["serialize", "parallelize"]))
     def resolve(self, data, other, ruling):
