@@ -19,7 +19,7 @@ THEME = {
 def page(orchestrator: Orchestrator) -> pmui.Page:
     """The page of the browser session that is being made now."""
     console = Console(orchestrator, sizing_mode="stretch_width")
-    form = SubmitForm(orchestrator)
+    form = SubmitForm(console)
     built = pmui.Page(
         title=f"Orchestrator · {orchestrator.project.root.name}",
         header=[pn.layout.HSpacer(), form.button],

@@ -25,7 +25,7 @@ class Screen:
     def __init__(self, session: Console, number: int) -> None:
         self.session = session
         self.number = number
-        self._running: set[asyncio.Task] = set()
+        self._work: set[asyncio.Task] = set()
         self._placed: list[Any] = []
 
     @property
@@ -45,7 +45,7 @@ class Screen:
 
     def close(self) -> None:
         """The page was left, or its session ended."""
-        for task in self._running:
+        for task in self._work:
             task.cancel()
         for viewable in self._placed:
             self.session.holder.remove(viewable)
@@ -68,7 +68,7 @@ class Screen:
     def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task:
         """Begin something that takes its time. It is cancelled when the page is left; what it raises is logged."""
         task = asyncio.get_running_loop().create_task(coroutine)
-        self._running.add(task)
+        self._work.add(task)
         task.add_done_callback(self._ended)
         return task
 
@@ -78,6 +78,6 @@ class Screen:
         self.session.holder.append(viewable)
 
     def _ended(self, task: asyncio.Task) -> None:
-        self._running.discard(task)
+        self._work.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("a page's work failed", exc_info=task.exception())

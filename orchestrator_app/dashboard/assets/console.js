@@ -106,6 +106,7 @@ export function start({ model, el }) {
       if (number !== opened) return
       screen = module.default(app, args)
       main.replaceChildren(screen.node)
+      if (app.head) screen.head?.(app.head)
       send({ type: "open", page, args, n: number })
     }).catch((error) => {
       console.error(error)
@@ -127,6 +128,7 @@ export function start({ model, el }) {
     if (frame.head) {
       app.head = frame.head
       strip.head(frame.head)
+      screen?.head?.(frame.head)
       title()
     }
     if (frame.new) strip.announce(frame.new)
@@ -134,7 +136,7 @@ export function start({ model, el }) {
       screen.frame(frame.screen)
       connection.drawn()
     }
-    if (frame.fault) toasts.show(frame.fault, "error")
+    strip.fault(frame.fault)
     root.dataset.seq = frame.seq
     send({ type: "ack", frame: frame.frame })
   }

@@ -17,9 +17,10 @@ export function makeStrip(app) {
   const you = h("button", { class: "quiet", title: "The name under which your answers and actions stand in the log", onclick: rename })
   const pause = h("button", { class: "quiet", onclick: () => app.request("dispatch", null, { paused: !app.head.paused }, pause) })
   const fault = h("div", { class: "banner", role: "alert", hidden: true })
+  const broken = h("div", { class: "banner", role: "alert", hidden: true })
   const stale = h("div", { class: "banner stale", role: "status", hidden: true })
   const node = h("header", { class: "head" },
-    h("div", { class: "strip" }, connection, attention, slots, done, h("span", { class: "gap" }), you, pause), fault, stale)
+    h("div", { class: "strip" }, connection, attention, slots, done, h("span", { class: "gap" }), you, pause), fault, broken, stale)
 
   let naming = false
   function rename() {
@@ -55,6 +56,11 @@ export function makeStrip(app) {
       text(fault, head.state === "ok" ? "" : head.state)
     },
     announce() {},
+    // What keeps the open page from being brought up to date.
+    fault(words) {
+      broken.hidden = !words
+      text(broken, words)
+    },
     operator(name, refused) {
       text(you, `You: ${name}`)
       if (refused) app.toast("That can't be a name: letters, digits, . _ @ - and at most 64 of them", "error")
