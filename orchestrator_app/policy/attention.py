@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 from orchestrator_app.model import AttentionItem, Unit
@@ -98,6 +97,7 @@ def merge_blocked(unit: Unit, base: str, files: list[str], why: str) -> dict[str
     }
 
 
-def order(items: Iterable[AttentionItem], blocked: Callable[[str], int]) -> list[AttentionItem]:
-    """The most blocking first (`blocked(unit)`: how many units wait for it), then the oldest."""
-    return sorted(items, key=lambda item: (-blocked(item.unit), item.id))
+def rank(item: AttentionItem, blocked: int) -> tuple[int, int]:
+    """Where an item stands in the queue: the most blocking first (`blocked`: how many units wait for it to be settled),
+    then the oldest."""
+    return (-blocked, item.id)
