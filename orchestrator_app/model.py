@@ -292,6 +292,7 @@ class Board(Folded):
         self.units: Mapping[str, Unit] = MappingProxyType(self._units)
         self._attention: dict[int, AttentionItem] = {}
         self.attention: Mapping[int, AttentionItem] = MappingProxyType(self._attention)
+        self._dismissed: set[int] = set()
         self._dependents: dict[str, set[str]] = defaultdict(set)
         self._verdicts: dict[frozenset[str], Verdict] = {}
         self._counts: Counter[Status] = Counter()
@@ -338,6 +339,11 @@ class Board(Folded):
     def verdict(self, unit: str, other: str) -> Verdict | None:
         """The ruling that holds for the pair."""
         return self._verdicts.get(frozenset((unit, other)))
+
+    @property
+    def dismissed(self) -> int:
+        """How many of the open attention items somebody has put aside."""
+        return len(self._dismissed)
 
     def settlement(self, item: int) -> AttentionChange | None:
         """Who settled an attention item, how and when; None for an open one, or one long forgotten."""
@@ -407,6 +413,7 @@ class Board(Folded):
                 if record.change == "opened":
                     self._attention[record.item] = item_of(record)
                 elif record.change == "resolved":
+                    self._dismissed.discard(record.item)
                     self._attention.pop(record.item, None)
                     self._settled[record.item] = record
                     if len(self._settled) > REMEMBERED:
@@ -414,6 +421,7 @@ class Board(Folded):
                 elif record.item in self._attention:
                     seen = replace(self._attention[record.item], seen_at=record.occurred_at)
                     self._attention[record.item] = seen
+                    self._dismissed.add(record.item)
             case Verdict():
                 self._verdicts[frozenset((record.unit, record.other))] = record
             case Session():

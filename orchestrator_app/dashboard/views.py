@@ -75,7 +75,7 @@ def head_view(orchestrator: Orchestrator) -> dict[str, Any]:
         "counts": status["counts"],
         "running": status["running"],
         "slots": status["slots"],
-        "attention": status["attention"],
+        "attention": status["attention"] - orchestrator.board.dismissed,
         "paused": status["dispatch"] == "paused",
         "project": orchestrator.project.root.name,
     }
