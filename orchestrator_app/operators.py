@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
+from functools import cache
 from typing import Any
 
 OPERATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -15,6 +16,7 @@ def is_operator(name: Any) -> bool:
     return isinstance(name, str) and OPERATOR.fullmatch(name) is not None
 
 
+@cache
 def default_operator() -> str:
     """The name of the user who runs this process, or its number where it has none that may stand in the log."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import panel as pn
 import panel_material_ui as pmui
+from panel.util import edit_readonly
 
 from orchestrator_app.dashboard.console import Console
 from orchestrator_app.dashboard.submit import SubmitForm
@@ -29,6 +30,10 @@ def page(orchestrator: Orchestrator) -> pmui.Page:
         theme_config=THEME,
         busy_indicator=None,
     )
+    # A page follows the server's one `busy` flag, so any word of any browser would be told to every open page, and a page
+    # that was closed would be kept for ever. Nothing here shows it: let go of it.
+    with edit_readonly(built):
+        built.busy = False
     console.dark = built.dark_theme
     built.param.watch(lambda event: setattr(console, "dark", event.new), "dark_theme")
     if pn.state.curdoc is not None:

@@ -17,6 +17,7 @@ from typing import Any
 import panel as pn
 import param
 from panel.custom import JSComponent
+from panel.io.state import set_curdoc
 
 from orchestrator_app.dashboard import views
 from orchestrator_app.dashboard.screen import Screen
@@ -109,6 +110,12 @@ class Console(JSComponent):
         return content
 
     # -- what the browser says
+
+    def _process_bokeh_event(self, doc: Any, event: Any) -> None:
+        """As Panel does it, but for its flag that the server is busy: to raise and lower that costs more than most
+        messages do themselves. (Where a Panel doesn't call this, its own way is taken, and all is well.)"""
+        with set_curdoc(doc):
+            self._process_event(event)
 
     def _handle_msg(self, message: Any) -> None:
         if not isinstance(message, dict):
