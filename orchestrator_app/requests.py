@@ -18,6 +18,7 @@ from orchestrator_app.model import Unit
 from orchestrator_app.policy import refusals
 from orchestrator_app.policy.attention import ANSWERED
 from orchestrator_app.policy.conflicts import check_glob
+from orchestrator_app.policy.cycles import in_order
 from orchestrator_app.policy.fit import missing
 from orchestrator_app.policy.outcome import FRESH
 from orchestrator_app.settings import Project
@@ -97,7 +98,7 @@ def submit(request: Request, draft: Draft, context: Context, *, units: list[dict
         for blocker in fields["after"]:
             if blocker not in new and not draft.has(blocker):
                 raise NotFoundError(f"{name} is to come after {blocker!r}, which doesn't exist: submit that one first")
-    for name in _in_order(new):
+    for name in in_order({name: fields["after"] for name, fields in new.items()}):
         fields = new[name]
         given = {key: value for key, value in fields.items() if key != "name" and value not in (None, "", [], 0)}
         given["workflow"] = fields["workflow"]
@@ -115,32 +116,6 @@ def _check_references(fields: Mapping[str, Any], project: Project) -> None:
         raise UsageError(f"no agent {agent!r} in orchestrator.toml; there are {', '.join(project.agents)}")
     for glob in fields.get("touches") or ():
         check_glob(glob)
-
-
-def _in_order(new: Mapping[str, dict[str, Any]]) -> list[str]:
-    """The names so that each comes after its blockers. UsageError names the cycle where there is one."""
-    waiting = {name: [one for one in fields["after"] if one in new] for name, fields in new.items()}
-    behind: dict[str, list[str]] = {name: [] for name in new}
-    for name, blockers in waiting.items():
-        for blocker in blockers:
-            behind[blocker].append(name)
-    missing = {name: len(blockers) for name, blockers in waiting.items()}
-    order = [name for name, count in missing.items() if not count]
-    for name in order:
-        for one in behind[name]:
-            missing[one] -= 1
-            if not missing[one]:
-                order.append(one)
-    if len(order) < len(new):
-        raise UsageError(f"these units wait for each other in a cycle: {_cycle(waiting, set(order))}")
-    return order
-
-
-def _cycle(waiting: Mapping[str, list[str]], free: set[str]) -> str:
-    path = [next(name for name in waiting if name not in free)]
-    while path.count(path[-1]) < 2:
-        path.append(next(one for one in waiting[path[-1]] if one not in free))
-    return " after ".join(path[path.index(path[-1]) :])
 
 
 # -- deciding
@@ -372,15 +347,8 @@ def edit(request: Request, draft: Draft, context: Context, *, set: dict[str, Any
             raise NotFoundError(f"{unit.name} is to come after {blocker!r}, which doesn't exist")
         if draft.closes_cycle(unit.name, blocker):
             raise UsageError(f"{unit.name} can't come after {blocker}, which waits for it: that would be a cycle")
-    reason = ", ".join(_edited(name, getattr(unit, name), value) for name, value in fields.items())
+    reason = ", ".join(refusals.edited(name, getattr(unit, name), value) for name, value in fields.items())
     draft.move(unit.name, Trigger.EDIT, actor=request.actor, cause=request.cause, reason=reason, fields=fields)
-
-
-def _edited(name: str, old: Any, new: Any) -> str:
-    """What an edit did to one field, for the story: from what to what, where that is short."""
-    if isinstance(new, int | float | str | None) and name != "prompt":
-        return f"{name} {'none' if old is None else old} → {'none' if new is None else new}"
-    return f"{name} changed"
 
 
 #: Characters of one comment, and of all that wait for one attempt: they come to it in an environment variable.

@@ -1,9 +1,10 @@
-"""What a refusal says of those who were first: pure words over the newest decisions of people."""
+"""Who was first, and what changed, in the words of refusals and stories."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from orchestrator_app.model import Unit
 from orchestrator_app.states import Trigger
@@ -84,3 +85,10 @@ def changed(unit: Unit, seen: int, decided: Sequence[Transition], now: datetime)
         f"{unit.name} is in version {unit.version} by now, you saw version {seen}: {', '.join(told)};"
         " look at it again, then repeat"
     )
+
+
+def edited(name: str, old: Any, new: Any) -> str:
+    """What an edit did to one field, for the story: from what to what, where that is short."""
+    if isinstance(new, int | float | str | None) and name != "prompt":
+        return f"{name} {'none' if old is None else old} → {'none' if new is None else new}"
+    return f"{name} changed"

@@ -163,6 +163,7 @@ def test_a_dismissed_item_stands_apart_no_longer_counts_and_can_still_be_answere
     page.wait_for_function("!document.title.startsWith('(')")
     item(page, "ask-aside").wait_for(state="detached")
     page.get_by_text("Dismissed (1)").click()
+    item(page, "ask-aside").get_by_role("button", name="ask-aside asks").click()
     item(page, "ask-aside").get_by_role("button", name="postgres").click()
     wait_until(lambda: server.status("ask-aside") == "DONE")
     page.get_by_text("Dismissed (1)").wait_for(state="hidden")

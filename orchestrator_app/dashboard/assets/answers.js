@@ -111,8 +111,8 @@ export function makeForm(app, id, item, act) {
       () => ({ phase: phase.value === item.phase ? null : phase.value, feedback: feedback.value.trim() || null }), "primary")
     const accept = button("Accept", "accept", () => required(reason) && { reason: reason.value })
     sends.set("feedback", retry).set("reason", accept)
-    node.append(feedback, row(retry, item.phases.length > 1 ? h("label", { class: "inline" }, "from ", phase) : null),
-      row(reason, accept, cancel("Cancel")))
+    const from = item.phases.length > 1 ? h("label", { class: "inline" }, "from ", phase) : ""
+    node.append(feedback, row(retry, from, reason, accept, cancel("Cancel")))
   }
 
   return {

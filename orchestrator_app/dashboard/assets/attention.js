@@ -12,6 +12,7 @@ const KINDS = {
 }
 const SEVERITIES = { error: "✖ error", warning: "▲ warning", info: "● info" }
 const MORE = 30
+const OPEN = 6 // items at the front that are shown open without being asked to
 const LONG = 400 // characters of a text that are shown before it is unfolded
 
 // Text with its links made real, as long as they are plain web addresses.
@@ -49,22 +50,25 @@ export function makeQueue(app, { unit = null, batch = unit === null } = {}) {
   // -- one card
 
   function makeCard(id, view) {
-    const age = h("span", {}), blocks = h("span", { class: "blocks" }), title = h("strong", {}), words = h("pre", { class: "words" })
+    const age = h("span", {}), blocks = h("span", { class: "blocks" }), words = h("pre", { class: "words" })
+    const title = h("button", { class: "plain title", onclick: () => { opened = !shown(); draw() } })
     const unfold = h("button", { class: "plain", hidden: true, "aria-expanded": "false", onclick: toggle })
     const files = h("ul", { class: "files", "aria-label": "Files" })
     const box = choosing ? h("input", { type: "checkbox", "aria-label": `Select item ${id} of ${view.unit}`, onchange: () => choosing.set(id, card.view.form, box.checked) }) : null
     const aside = h("button", { class: "quiet aside", title: "Put it aside: it stays open, and no longer counts", onclick: async () => {
       card.aside = (await app.request("see", view.unit, { item: id }, aside)).ok
+      if (card.aside) choosing?.set(id, null, false)
+      card.choose(false)
       draw()
     } }, "Dismiss")
     const note = h("p", { class: "note", role: "status", hidden: true })
     const form = makeForm(app, id, view, act)
+    const body = h("div", { class: "body" }, words, unfold, files, form.node)
     const article = h("article", { class: `item is-${view.severity}`, "aria-label": view.title, tabIndex: -1, "data-item": id },
       h("header", {}, box, h("span", { class: `severity of-${view.severity}` }, SEVERITIES[view.severity] ?? view.severity),
-        h("span", { class: `badge of-${view.kind}` }, KINDS[view.kind] ?? view.kind), title),
-      h("div", { class: "meta" }, app.unitLink(view.unit), h("span", {}, `${view.phase}${view.attempt ? ` · attempt ${view.attempt}` : ""}`), age, blocks),
-      words, unfold, files, note, form.node, h("div", { class: "buttons end" }, aside))
-    let open = false, whole = null, pending = 0, answered = false, after = null, said = null
+        view.kind === view.severity ? null : h("span", { class: `badge of-${view.kind}` }, KINDS[view.kind] ?? view.kind), aside, h("strong", {}, title)),
+      h("div", { class: "meta" }, app.unitLink(view.unit), h("span", {}, `${view.phase}${view.attempt ? ` · attempt ${view.attempt}` : ""}`), age, blocks), note, body)
+    let opened = null, open = false, whole = null, pending = 0, answered = false, after = null, said = null
 
     function toggle() {
       open = !open
@@ -77,6 +81,9 @@ export function makeQueue(app, { unit = null, batch = unit === null } = {}) {
       unfold.setAttribute("aria-expanded", String(open))
       text(unfold, open ? "Show less" : `Show all${card.view.length > LONG ? ` (${card.view.length.toLocaleString()} characters)` : ""}`)
     }
+
+    // Whether its body is shown: as somebody chose, else where something was typed and at the front of the queue.
+    const shown = () => opened ?? (card.front || form.typed())
 
     function write(value) {
       if (said === value) return
@@ -111,16 +118,25 @@ export function makeQueue(app, { unit = null, batch = unit === null } = {}) {
     }
 
     const card = {
-      id, node: article, view, aside: false,
+      id, node: article, view, aside: false, front: false,
       typed: () => form.typed(),
+      draw() {
+        const on = shown(), now = card.view
+        body.hidden = !on
+        title.setAttribute("aria-expanded", String(on))
+        const asks = now.form === "question" && on
+        text(title, asks ? `${now.unit} asks` : plain(now.title))
+        words.hidden = !now.text || (!asks && plain(now.title).endsWith(plain(now.text)))
+        unfold.hidden = words.hidden || (now.length < LONG && now.text.split("\n").length < 7)
+      },
+      // Of the output of what failed the last lines say why.
+      showEnd() { if (!open && card.view.form === "failure") words.scrollTop = words.scrollHeight },
       choose(on) { if (box) box.checked = on },
       update(now) {
         card.view = now
-        text(title, plain(now.title))
         write(whole ?? now.text)
-        words.hidden = !now.text || plain(now.title).endsWith(plain(now.text))
-        unfold.hidden = words.hidden || (now.length < LONG && now.text.split("\n").length < 7)
         unfolded()
+        card.draw()
         const names = now.moreFiles ? [...now.files, `and ${now.moreFiles} more`] : now.files
         if (files.childElementCount !== names.length) files.replaceChildren(...names.map((name) => h("li", {}, plain(name))))
         const others = now.blocks - now.blocked.length
@@ -170,11 +186,16 @@ export function makeQueue(app, { unit = null, batch = unit === null } = {}) {
       if (!cards.has(number) && items.has(number)) cards.set(number, makeCard(number, items.get(number)))
     }
     const of = (numbers) => numbers.map((number) => cards.get(number)).filter(Boolean)
+    if (!typing(list)) for (const [at, card] of of(state.order).entries()) card.front = at < OPEN
+    for (const card of cards.values()) card.draw()
     const shown = new Set([...state.order, ...state.folded])
     const kept = [...cards.values()].filter((card) => !shown.has(card.id) && !card.aside && !card.view.seen && card.typed())
     place(list, [...of(state.order), ...kept])
     place(foldedList, of(state.folded))
-    for (const [number, card] of cards) if (!card.node.isConnected) cards.delete(number)
+    for (const [number, card] of cards) {
+      if (card.node.isConnected) card.showEnd()
+      else cards.delete(number)
+    }
     const rest = state.total - state.order.length
     more.hidden = rest <= 0
     text(more, `Show more (${rest.toLocaleString()} not shown)`)

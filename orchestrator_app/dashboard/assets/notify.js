@@ -16,7 +16,7 @@ export function makeBell(app) {
   function draw() {
     node.setAttribute("aria-pressed", String(on()))
     node.classList.toggle("ringing", on())
-    text(node, on() ? "🔔 Notifies" : "🔕 Notify me")
+    text(node, on() ? "✓ Notifies" : "Notify me")
     node.title = on() ? "A browser notification comes when something new needs attention; click to end that"
       : "Have a browser notification when something new needs attention"
   }
