@@ -6,7 +6,6 @@ const PLACE = "orch-place"
 
 export function makeConnection({ send, changed }) {
   let lastHeard = Date.now(), latency = null, lost = false, probing = false, pings = 0
-  send({ type: "ping", n: 0 })
 
   // Bokeh says at once when its socket closes; silence tells of the cases where none closes.
   for (const doc of window.Bokeh?.documents ?? []) doc.on_event?.("connection_lost", () => { lost = true; tell() })
@@ -46,6 +45,7 @@ export function makeConnection({ send, changed }) {
     },
     // The page has its first content: go back to where a reload by ourselves left it.
     drawn() {
+      if (latency === null) send({ type: "ping", n: ++pings }) // the first frame has just measured it
       const kept = sessionStorage.getItem(PLACE)
       if (!kept) return
       sessionStorage.removeItem(PLACE)

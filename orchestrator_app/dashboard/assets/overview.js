@@ -1,5 +1,6 @@
 // The first page: how many units stand where, what needs a person, what runs, how fast, and what went wrong.
 
+import { makeQueue } from "./attention.js"
 import { arrange, clock, duration, h, plain, STATUSES, text } from "./dom.js"
 
 const SVG = "http://www.w3.org/2000/svg"
@@ -14,10 +15,10 @@ export default function make(app) {
   }))
   const welcome = h("p", { class: "hint welcome", hidden: true },
     "No work units yet. Submit one with the button above, or in a terminal: orch submit my-change -p \"what to do\"")
-  const running = makeRunning(app), hour = makeHour()
+  const queue = makeQueue(app), running = makeRunning(app), hour = makeHour()
   const node = h("section", { class: "overview" },
     h("div", { class: "tiles" }, ...[...tiles.values()].map((one) => one.tile)), welcome,
-    h("div", { class: "columns" }, h("div", { class: "main-column" }), h("div", { class: "side-column" }, running.node, hour.node)))
+    h("div", { class: "columns" }, h("div", { class: "main-column" }, queue.node), h("div", { class: "side-column" }, running.node, hour.node)))
 
   function counts() {
     const now = app.head?.counts ?? {}
@@ -32,10 +33,13 @@ export default function make(app) {
     node,
     head: counts,
     frame(told) {
+      if (told.queue) queue.apply(told.queue)
       if (told.running) running.apply(told.running)
       if (told.hour) hour.apply(told.hour)
     },
+    told: queue.told,
     tick(now) {
+      queue.tick(now)
       running.tick(now)
     },
   }

@@ -1,6 +1,7 @@
 // The header strip: connection, what waits for a person, slots, dispatch, and who sits here.
 
 import { clock, h, text } from "./dom.js"
+import { makeBell } from "./notify.js"
 
 const OPERATOR = "orch-operator"
 
@@ -15,12 +16,13 @@ export function makeStrip(app) {
   slots.title = "Units running, of the slots there are"
   const done = h("span", { class: "chip", title: "Units that are done" })
   const you = h("button", { class: "quiet", title: "The name under which your answers and actions stand in the log", onclick: rename })
+  const bell = makeBell(app)
   const pause = h("button", { class: "quiet", onclick: () => app.request("dispatch", null, { paused: !app.head.paused }, pause) })
   const fault = h("div", { class: "banner", role: "alert", hidden: true })
   const broken = h("div", { class: "banner", role: "alert", hidden: true })
   const stale = h("div", { class: "banner stale", role: "status", hidden: true })
   const node = h("header", { class: "head" },
-    h("div", { class: "strip" }, connection, attention, slots, done, h("span", { class: "gap" }), you, pause), fault, broken, stale)
+    h("div", { class: "strip" }, connection, attention, slots, done, h("span", { class: "gap" }), bell.node, you, pause), fault, broken, stale)
 
   let naming = false
   function rename() {
@@ -55,7 +57,7 @@ export function makeStrip(app) {
       fault.hidden = head.state === "ok"
       text(fault, head.state === "ok" ? "" : head.state)
     },
-    announce() {},
+    announce: (fresh) => bell.head(app.head, fresh),
     // What keeps the open page from being brought up to date.
     fault(words) {
       broken.hidden = !words
@@ -68,6 +70,6 @@ export function makeStrip(app) {
       naming = false
     },
     chosenOperator: () => localStorage.getItem(OPERATOR),
-    end() {},
+    end: () => bell.end(),
   }
 }

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orchestrator_app.dashboard import views
+from orchestrator_app.dashboard.attention import Queue
 from orchestrator_app.dashboard.screen import Screen
 from orchestrator_app.states import Status
 
@@ -27,9 +28,9 @@ GROUP BY 1
 
 class Overview(Screen):
     def open(self, args: dict[str, str]) -> None:
-        self._fresh = True
         self._running = {unit.name for unit in list(self.board.units.values()) if unit.status is Status.RUNNING}
         self._told: list[str] | None = None
+        self._queue = Queue(self)
         self._hour: dict[str, Any] | None = None
         self._something = asyncio.Event()
         self._something.set()
@@ -39,12 +40,16 @@ class Overview(Screen):
         payload: dict[str, Any] = {}
         if units:
             self._something.set()
+        if queue := self._queue.changes(units, items):
+            payload["queue"] = queue
         if running := self._running_now(units):
             payload["running"] = running
         if self._hour is not None:
             payload["hour"], self._hour = self._hour, None
-        self._fresh = False
         return payload or None
+
+    def hear(self, message: dict[str, Any]) -> None:
+        self._queue.hear(message)
 
     def _running_now(self, units: Set[str]) -> dict[str, Any] | None:
         board = self.board
