@@ -60,7 +60,7 @@ class Query:
     def of(cls, text: Any, group: Any, sort: Any) -> Query:
         """From what a browser or an address says; what makes no sense is as if it were left out."""
         text = " ".join(text.split())[:500] if isinstance(text, str) else ""
-        return cls(text, group if group in GROUPS else cls.group, sort if sort in SORTS else cls.sort)
+        return cls(text, group if group in [*GROUPS] else cls.group, sort if sort in [*SORTS] else cls.sort)
 
 
 # -- which units
