@@ -200,6 +200,24 @@ def test_dispatch_is_held_and_released(server: Server, submit: Callable[..., str
     assert "paused; `orch resume --dispatch`" in status
 
 
+def test_a_comment_waits_for_the_next_attempt_and_a_restart_makes_one(
+    server: Server, submit: Callable[..., str], wait_until: Wait
+) -> None:
+    name = submit('[ -n "$ORCH_FEEDBACK" ] && echo "told: $ORCH_FEEDBACK" && exit 0; sleep 600')
+    wait_until(lambda: server.json("show", name)["status"] == "RUNNING")
+
+    server.ok("comment", name, "use a set", "--file", "src/x.py", "--line", "3")
+    shown = server.ok("show", name)
+    restarted = server.ok("restart", name, "--reason", "it goes round in circles")
+    server.ok("wait", name, "--timeout", "60")
+
+    assert "src/x.py:3: use a set" in shown
+    assert restarted == f"{name} is READY.\n"
+    assert "told: src/x.py:3: use a set" in server.ok("logs", name)
+    assert_one_line(server.orch("restart", name), 1, name, "DONE", "no attempt of it runs")
+    assert_one_line(server.orch("comment", name, "too late"), 1, name, "DONE")
+
+
 def test_edit_changes_fields_clears_lists_and_heeds_the_version(server: Server, submit: Callable[..., str]) -> None:
     first = submit("sleep 600")
     name = submit("exit 0", "--after", first, "--label", "old")

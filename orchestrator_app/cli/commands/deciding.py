@@ -103,36 +103,41 @@ def reject_command(place: Place, name: str, feedback: str | None, item: int | No
 @name_argument
 @click.option("--with", "other", metavar="OTHER", required=True, help="The other unit.")
 @click.argument("ruling", type=click.Choice(["serialize", "parallelize"]))
+@item_option
 @json_option
 @click.pass_obj
-def resolve_command(place: Place, name: str, other: str, ruling: str, as_json: bool) -> None:
+def resolve_command(place: Place, name: str, other: str, ruling: str, item: int | None, as_json: bool) -> None:
     """Rule on a conflict between NAME and OTHER; the ruling holds for the pair.
 
     serialize: NAME waits until OTHER is DONE. parallelize: both are free to run.
     """
     check_name(other)
-    say(place, name, "resolve", {"other": other, "ruling": ruling}, as_json)
+    say(place, name, "resolve", {"other": other, "ruling": ruling, "item": item}, as_json)
 
 
 @click.command("retry", short_help="Make another attempt.")
 @name_argument
 @click.option("--phase", metavar="PHASE", help="From this phase; else from the present one.")
 @click.option("-f", "--feedback", metavar="TEXT", help="What to do differently; the next attempt gets it.")
+@item_option
 @json_option
 @click.pass_obj
-def retry_command(place: Place, name: str, phase: str | None, feedback: str | None, as_json: bool) -> None:
+def retry_command(
+    place: Place, name: str, phase: str | None, feedback: str | None, item: int | None, as_json: bool
+) -> None:
     """Make another attempt of a unit that needs attention; its counters start anew."""
-    say(place, name, "retry", {"phase": phase, "feedback": feedback}, as_json)
+    say(place, name, "retry", {"phase": phase, "feedback": feedback, "item": item}, as_json)
 
 
 @click.command("accept", short_help="Close a unit as done.")
 @name_argument
 @click.option("--reason", metavar="TEXT", required=True, help="Why it counts as done; it goes into the log.")
+@item_option
 @json_option
 @click.pass_obj
-def accept_command(place: Place, name: str, reason: str, as_json: bool) -> None:
+def accept_command(place: Place, name: str, reason: str, item: int | None, as_json: bool) -> None:
     """Close a unit that needs attention as DONE; what waits for it is released."""
-    say(place, name, "accept", {"reason": reason}, as_json)
+    say(place, name, "accept", {"reason": reason, "item": item}, as_json)
 
 
 @click.command("comment", short_help="Say something to a unit's next attempt.")

@@ -164,6 +164,7 @@ def _whole(unit: dict[str, Any]) -> str:
                 "progress": progress(unit["progress"]),
                 "prompt": text.cut(unit["prompt"], 2_000),
                 "feedback": unit["feedback"],
+                "comments": "\n".join(unit["comments"]),
                 "after": blockers,
                 "touches": ", ".join(unit["touches"]),
                 "labels": ", ".join(unit["labels"]),

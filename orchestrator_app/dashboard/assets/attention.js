@@ -51,7 +51,7 @@ export function makeQueue(app, { unit = null, batch = unit === null } = {}) {
 
   function makeCard(id, view) {
     const age = h("span", {}), blocks = h("span", { class: "blocks" }), words = h("pre", { class: "words" })
-    const title = h("button", { class: "plain title", onclick: () => { opened = !shown(); draw() } })
+    const title = h("button", { class: "plain title", onclick: () => { opened = !shown(); card.draw(); card.showEnd() } })
     const unfold = h("button", { class: "plain", hidden: true, "aria-expanded": "false", onclick: toggle })
     const files = h("ul", { class: "files", "aria-label": "Files" })
     const box = choosing ? h("input", { type: "checkbox", "aria-label": `Select item ${id} of ${view.unit}`, onchange: () => choosing.set(id, card.view.form, box.checked) }) : null
@@ -124,7 +124,7 @@ export function makeQueue(app, { unit = null, batch = unit === null } = {}) {
         const on = shown(), now = card.view
         body.hidden = !on
         title.setAttribute("aria-expanded", String(on))
-        const asks = now.form === "question" && on
+        const asks = on && now.title.startsWith(`${now.unit} asks:`)
         text(title, asks ? `${now.unit} asks` : plain(now.title))
         words.hidden = !now.text || (!asks && plain(now.title).endsWith(plain(now.text)))
         unfold.hidden = words.hidden || (now.length < LONG && now.text.split("\n").length < 7)
