@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("scheduler",),
     ("orchestrator",),
     ("testing",),
-    ("feed",),
+    ("feed", "failures"),
     ("edge",),
     ("analysis", "known_agents"),
     ("api", "dashboard", "init_project"),
