@@ -29,7 +29,7 @@ def server(tmp_path_factory, wait_until):
 def board(open_page):
     def open_board(args: str = "", **options):
         page = open_page(f"/?page=board{args}", **options)
-        page.locator(".board .column").first.wait_for()
+        page.locator(".board .column").first.wait_for(state="attached")
         return page
 
     return open_board

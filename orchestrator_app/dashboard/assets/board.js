@@ -2,7 +2,7 @@
 
 import { makeBar } from "./boardbar.js"
 import { makeCard } from "./card.js"
-import { makeColumn } from "./column.js"
+import { makeColumn, ROW } from "./column.js"
 import { arrange, focused, h, text } from "./dom.js"
 
 const GROUPS = [["status", "by status"], ["phase", "by phase"]]
@@ -19,10 +19,10 @@ export default function make(app, args) {
 
   const search = h("input", { type: "search", class: "search", value: query.q, "aria-label": "Filter units", autocomplete: "off", spellcheck: false,
     placeholder: "Filter: name, label, status:…", title: "Words anywhere in name, labels, phase, agent or status; or status:READY label:gpu agent:claude phase:PLAN workflow:x. Press / to come here.",
-    oninput: () => { clearTimeout(typing); typing = setTimeout(search_now, TYPING) },
+    oninput: () => { clearTimeout(typing); typing = setTimeout(searchNow, TYPING) },
     onkeydown: (event) => {
-      if (event.key === "Enter") search_now()
-      if (event.key === "Escape" && search.value) { event.preventDefault(); search.value = ""; search_now() }
+      if (event.key === "Enter") searchNow()
+      if (event.key === "Escape" && search.value) { event.preventDefault(); search.value = ""; searchNow() }
     } })
   const group = choice("Columns", GROUPS, "group"), sort = choice("Order", SORTS, "sort")
   const counted = h("span", { class: "count matching", role: "status" })
@@ -41,20 +41,20 @@ export default function make(app, args) {
   function choice(label, choices, name) {
     const select = h("select", { "aria-label": label, onchange: () => { query[name] = select.value; ask() } },
       ...choices.map(([value, title]) => h("option", { value, selected: value === query[name] }, title)))
-    return { node: h("label", { class: "inline" }, label, " ", select) }
+    return { node: h("label", { class: "inline" }, h("span", { class: "label" }, label), select) }
   }
 
-  function search_now() {
+  function searchNow() {
     clearTimeout(typing)
     if (search.value.trim() === query.q) return
     query.q = search.value.trim()
+    bar.clear()
     ask()
   }
 
   // Look for something else: a new look, so that late words about the one before are told apart.
   function ask() {
     look++
-    bar.clear()
     app.keep({ q: query.q, group: query.group === "status" ? "" : query.group, sort: query.sort === "turn" ? "" : query.sort })
     board.setAttribute("aria-busy", "true")
     app.say({ look, args: query })
@@ -151,7 +151,7 @@ export default function make(app, args) {
     nothing.hidden = matching > 0
     text(nothing, all ? "No unit matches. Take something out of the filter, or press Escape in it to see all."
       : "No work units yet. Submit one with the button above, or in a terminal: orch submit my-change -p \"what to do\"")
-    board.hidden = all === 0
+    board.hidden = matching === 0
     drawChosen()
   }
 
@@ -217,13 +217,13 @@ export default function make(app, args) {
     if (!shown.length) return
     const at = shown.findIndex((column) => column.key === current?.key), column = shown[at]
     const inside = column && held()
-    if (!inside) return go(column ?? shown[0], column ? column.place(current.name) : Math.round(shown[0].scroller.scrollTop / 96))
+    if (!inside) return go(column ?? shown[0], column ? column.place(current.name) : Math.round(shown[0].scroller.scrollTop / ROW))
     const index = column.place(current.name) >= 0 ? column.place(current.name) : current.index
     const beside = (by) => {
       const next = shown[at + by]
       if (!next) return
-      const row = index - Math.floor(column.scroller.scrollTop / 96)
-      go(next, Math.floor(next.scroller.scrollTop / 96) + row)
+      const row = index - Math.floor(column.scroller.scrollTop / ROW)
+      go(next, Math.floor(next.scroller.scrollTop / ROW) + row)
     }
     if (key === "j" || key === "ArrowDown") go(column, index + 1)
     else if (key === "k" || key === "ArrowUp") go(column, index - 1)

@@ -24,7 +24,7 @@ export function makeBar(app, board) {
   const waiting = new Map()
 
   const said = h("strong", { role: "status" })
-  const priority = h("input", { type: "number", class: "number", step: 1, min: -1_000_000, max: 1_000_000, placeholder: "0", "aria-label": "Priority of the selected units" })
+  const priority = h("input", { type: "number", class: "number", step: 1, min: -1_000_000, max: 1_000_000, required: true, placeholder: "0", "aria-label": "Priority of the selected units" })
   const button = (kind, label) => h("button", { class: KINDS[kind].danger ? "danger" : "", onclick: () => act(kind) }, label)
   const buttons = [button("retry", "Retry"), button("pause", "Pause"), button("resume", "Resume"), button("reopen", "Reopen"), button("cancel", "Cancel")]
   const set = h("form", { class: "inline", onsubmit: (event) => { event.preventDefault(); if (priority.reportValidity()) act("edit") } },
@@ -32,7 +32,7 @@ export function makeBar(app, board) {
   const actions = h("div", { class: "buttons" }, ...buttons, set)
   const meter = h("progress", { "aria-label": "Progress", max: 1, value: 0 }), under = h("div", { class: "under-way", hidden: true }, meter)
   const none = h("button", { class: "plain", onclick: () => bar.clear() }, "Clear selection")
-  const node = h("div", { class: "bulk", role: "region", "aria-label": "Selected units", hidden: true }, said, actions, under, none)
+  const node = h("div", { class: "bulk", role: "region", "aria-label": "Selected units", hidden: true }, said, none, actions, under)
 
   const bar = {
     node,
@@ -92,7 +92,7 @@ export function makeBar(app, board) {
   }
 
   async function act(kind) {
-    const said = KINDS[kind], args = kind === "edit" ? { priority: Number(priority.value || 0) } : {}
+    const said = KINDS[kind], args = kind === "edit" ? { priority: Number(priority.value) } : {}
     const chosen = every ? { all: true, but: [...names] } : { names: [...names] }
     const answer = await ask({ weigh: kind, units: chosen, args })
     if (!answer.weighed) return app.toast(answer.why, "error")
