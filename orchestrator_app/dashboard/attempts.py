@@ -60,10 +60,12 @@ ATTEMPT = np.dtype(
     ]
 )
 
-#: Into RUNNING and out of it, from the attempt that is MOST attempts old.
+#: Into RUNNING and out of it, behind the last one read, from the attempt that is MOST attempts old. An attempt that
+#: failed and will be retried has failed, though its unit is only deferred.
 MOVES = """
-SELECT seq, unit, phase, attempt, trigger, to_status = 'RUNNING' AS begins,
-       epoch_ns(occurred_at) / 1e6 AS moment
+SELECT seq, unit, phase, attempt,
+       CASE WHEN trigger = 'defer' AND json_exists(detail, '$.set.failures') THEN 'fail' ELSE trigger END AS ended_by,
+       to_status = 'RUNNING' AS begins, epoch_ns(occurred_at) / 1e6 AS moment
 FROM transition
 WHERE seq > ? AND seq >= ? AND (from_status = 'RUNNING') <> (to_status = 'RUNNING')
 ORDER BY seq

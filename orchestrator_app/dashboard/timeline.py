@@ -7,6 +7,7 @@ the browser, which bar the pointer is on. So nothing that units and agents say i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,6 +150,7 @@ class Picture:
         names = ("left", "right", "lane", "share", "alpha", "count", "failed", "hatch")
         self.bins = ColumnDataSource({name: empty for name in names})
         self._running: list[int] = []
+        self._put = (0.0, 1.0)
         self._rows: list[Row] = []
         pan, wheel = PanTool(dimensions="width"), WheelZoomTool(dimensions="width")
         self.figure = figure(
@@ -213,11 +215,25 @@ class Picture:
         """Let the user zoom out to `span`, and to a month in any case."""
         self.figure.x_range.max_interval = max(MONTH, span)
 
+    def range(self) -> tuple[float, float]:
+        time = self.figure.x_range
+        return time.start, time.end
+
+    def was_moved(self) -> bool:
+        """Whether the user has panned or zoomed since the last `move`."""
+        start, end = self.range()
+        return abs(start - self._put[0]) > 1 or abs(end - self._put[1]) > 1
+
+    def on_moved(self, said: Callable[[], None]) -> None:
+        """Have `said` called after each change of the time shown. Both of its edges have not always changed then."""
+        for edge in ("start", "end"):
+            self.figure.x_range.on_change(edge, lambda attr, old, new: said())
+
     def move(self, start: float, end: float, now: float) -> None:
         """Show this time; what runs lasts until `now`."""
-        time = self.figure.x_range
-        if (time.start, time.end) != (start, end):
-            time.update(start=start, end=end)
+        self._put = (start, end)
+        if self.range() != self._put:
+            self.figure.x_range.update(start=start, end=end)
         self._now.location = now
         if self._running:
             self.bars.patch({"right": [(at, max(now, self.bars.data["left"][at])) for at in self._running]})
@@ -236,7 +252,7 @@ class Picture:
         plot.yaxis.major_label_overrides = {at: PlainText(text=_short(label)) for at, label in middles.items()}
         plot.ygrid.ticker.ticks = [row.first - 0.5 for row in rows[1:]]
         plot.y_range.start = drawn.height - 0.5
-        plot.height = 56 + min(600, max(110, 28 * drawn.height))
+        plot.height = 56 + min(480, max(110, 28 * drawn.height))
 
 
 def _short(label: str, most: int = 14) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import panel as pn
-from bokeh.events import RangesUpdate
 
 from orchestrator_app.dashboard.attempts import MOST, OUTCOMES, Attempts, attempts_of
 from orchestrator_app.dashboard.screen import Screen
@@ -29,6 +28,12 @@ LOOK = 0.2
 LISTED = 100
 #: Transitions before an attempt that its hint tells of.
 BEFORE = 4
+
+#: The picture stands below the page, and as wide as it; see assets/console.css.
+BESIDE = """
+:host { width: 100%; max-width: 1680px; box-sizing: border-box; margin: -28px auto 24px; padding: 0 44px; }
+@media (max-width: 760px) { :host { margin-top: -22px; padding: 0 14px; } }
+"""
 
 STORY = """
 (SELECT seq, trigger, from_status, to_status, phase, attempt, actor, left(reason, 400) AS reason, occurred_at
@@ -73,6 +78,7 @@ class Timeline(Screen):
         self._picture: Picture | None = None
         self._drawn: Columns | None = None
         self._drawn_at = now
+        self._closed = False
         self._news = False
         self._listing = False
         self._due: dict[str, Any] = {"opened": True}
@@ -81,6 +87,7 @@ class Timeline(Screen):
         self.run(self._keep_drawn())
 
     def close(self) -> None:
+        self._closed = True
         self.session.param.unwatch(self._watch)
         super().close()
 
@@ -133,6 +140,7 @@ class Timeline(Screen):
 
     def _beat(self) -> None:
         """A second has passed in the browser: let time go on."""
+        self._look_where_the_user_does()
         now = _now()
         place, drawn = self._place, self._drawn
         if place.follow and now - place.end > place.span / 2000:  # less can't be seen
@@ -143,17 +151,20 @@ class Timeline(Screen):
         if self._picture is not None:
             self._move(now)
 
-    def _ranged(self, event: RangesUpdate) -> None:
-        """The user has panned or zoomed. Zooming goes on following; panning doesn't."""
-        start, end, place = event.x0 - self._shift, event.x1 - self._shift, self._place
-        if start is None or end is None or (abs(start - place.start) < 1 and abs(end - place.end) < 1):
+    def _look_where_the_user_does(self) -> None:
+        """Take over what was panned or zoomed in the picture. Zooming goes on following; panning doesn't."""
+        picture, place = self._picture, self._place
+        if self._closed or picture is None or not picture.was_moved():
             return
-        now = _now()
+        start, end = (edge - self._shift for edge in picture.range())
         zoomed = abs((end - start) / place.span - 1) > 1e-6
-        follow = place.follow and zoomed and start < now
-        if follow:
-            start, end = now - (end - start), now
-        self._place = replace(place, start=start, end=end, follow=follow)
+        now = _now()
+        if place.follow and zoomed and start < now - MINUTE / 2:
+            self._place = replace(place, start=now - (end - start), end=now)
+        else:
+            self._place = replace(place, start=start, end=end, follow=False)
+        self._all = False
+        self._move(now)
         self._wanted.set()
 
     def _themed(self, event: Any) -> None:
@@ -222,15 +233,18 @@ class Timeline(Screen):
         ]
 
     def _show(self, drawn: Columns, due: dict[str, Any]) -> None:
-        if due["view"]["first"] is not None and self._picture is None:
-            self._picture = Picture(self.session.dark)
-            self._picture.figure.on_event(RangesUpdate, self._ranged)
-            self.place(pn.pane.Bokeh(self._picture.figure, sizing_mode="stretch_width", margin=(0, 22, 30, 22)))
-        picture, now = self._picture, _now()
-        if picture is not None:
-            picture.limit((now - due["view"]["first"]) * 1.1)
+        if self._closed:
+            return
+        now, first, fresh = _now(), due["view"]["first"], self._picture is None
+        if first is not None:
+            self._look_where_the_user_does()
+            self._picture = picture = self._picture or Picture(self.session.dark)
+            picture.limit((now - first) * 1.1)
             self._move(now)
             picture.draw(drawn)
+            if fresh:  # complete: what is placed can't be changed in the same breath
+                picture.on_moved(partial(self.soon, self._look_where_the_user_does))
+                self.place(pn.Column(picture.figure, sizing_mode="stretch_width", stylesheets=[BESIDE]))
         self._drawn, self._drawn_at = drawn, now
         self._due.update(due)
         self.touch()
