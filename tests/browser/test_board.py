@@ -253,7 +253,7 @@ def test_on_a_narrow_window_one_column_is_seen_at_a_time_and_the_page_is_no_wide
 
     column(page, "READY").scroll_into_view_if_needed()
 
-    assert column(page, "READY").bounding_box()["width"] > 280
+    assert 280 < column(page, "READY").bounding_box()["width"] < 360
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
