@@ -51,7 +51,6 @@ FAULTY = np.arange(len(OUTCOMES)) >= FAILED
 
 @dataclass(frozen=True)
 class Theme:
-    ground: str
     ink: str
     soft: str
     line: str
@@ -59,8 +58,8 @@ class Theme:
     hatch: str
 
 
-LIGHT = Theme("#ffffff", "#1b2330", "#5b6676", "#dfe3ea", "#3d4756", "#14181f")
-DARK = Theme("#1b212b", "#e8ecf2", "#a3afc0", "#323b49", "#c5cedb", "#0b0e13")
+LIGHT = Theme("#1b2330", "#5b6676", "#dfe3ea", "#3d4756", "#14181f")
+DARK = Theme("#e8ecf2", "#a3afc0", "#323b49", "#c5cedb", "#0b0e13")
 
 
 @dataclass(frozen=True)
@@ -104,12 +103,18 @@ def columns(attempts: Attempts, view: View, now: float, span: float, shift: floa
         "count": np.array([float(one.count) for one in view.bins]),
         "failed": np.array([float(one.failed) for one in view.bins]),
         "hatch": ["/" if one.failed else " " for one in view.bins],
+        "faults": np.array([min(1.0, 0.1 + 2 * one.failed / one.count) for one in view.bins]),
     }
     return Columns(view.rows, view.height, bars, bins, np.flatnonzero(np.isinf(seen["ended"])).tolist())
 
 
-def legend(phases: list[str], by_outcome: bool) -> list[dict[str, str]]:
+def legend(phases: list[str], by_outcome: bool, binned: bool) -> list[dict[str, str]]:
     """What the colours and patterns mean; a pattern means the same whatever the colours do."""
+    if binned:
+        return [
+            {"name": "busy", "colour": BLUE, "hatch": ""},
+            {"name": "some failed or were lost", "colour": "", "hatch": "/"},
+        ]
     ends = [
         {"name": name, "colour": colour if by_outcome else "", "hatch": hatch.strip()}
         for name, colour, hatch in zip(OUTCOMES, ENDS, HATCHES, strict=True)
@@ -147,7 +152,7 @@ class Picture:
         empty: list[Any] = []
         names = ("left", "right", "lane", "seq", "unit", "colour", "hatch", "edge")
         self.bars = ColumnDataSource({name: empty for name in names})
-        names = ("left", "right", "lane", "share", "alpha", "count", "failed", "hatch")
+        names = ("left", "right", "lane", "share", "alpha", "count", "failed", "hatch", "faults")
         self.bins = ColumnDataSource({name: empty for name in names})
         self._running: list[int] = []
         self._put = (0.0, 1.0)
@@ -168,7 +173,7 @@ class Picture:
         )
         shaded = self.figure.hbar(
             y="lane", left="left", right="right", height=0.82, source=self.bins, fill_alpha="alpha", line_alpha=0,
-            hatch_pattern={"field": "hatch"}, hatch_scale=7, hatch_weight=1,
+            hatch_pattern={"field": "hatch"}, hatch_alpha="faults", hatch_scale=7, hatch_weight=1,
         )  # fmt: skip
         single = self.figure.hbar(
             y="lane", left="left", right="right", height=0.82, source=self.bars, fill_color="colour",
@@ -192,7 +197,8 @@ class Picture:
         plot.xaxis.formatter = DatetimeTickFormatter(
             milliseconds="%H:%M:%S.%3N", seconds="%H:%M:%S", minsec="%H:%M:%S", minutes="%H:%M", hourmin="%H:%M",
             hours="%H:%M", days=day, months="%b %Y", years="%Y", strip_leading_zeros=False,
-            context=DatetimeTickFormatter(**dict.fromkeys(kinds, day)), context_which="start",
+            context=DatetimeTickFormatter(**dict.fromkeys(kinds, day), days="", months="", years=""),
+            context_which="start",
         )  # fmt: skip
         plot.yaxis.ticker = FixedTicker(ticks=[])
         plot.ygrid.ticker = FixedTicker(ticks=[])
@@ -202,14 +208,14 @@ class Picture:
 
     def style(self, dark: bool) -> None:
         theme, plot = DARK if dark else LIGHT, self.figure
-        plot.background_fill_color = plot.border_fill_color = theme.ground
+        plot.background_fill_color = plot.border_fill_color = None
         plot.axis.major_label_text_color = theme.soft
         plot.grid.grid_line_color = theme.line
         plot.xaxis.axis_line_color = plot.xaxis.major_tick_line_color = theme.line
         self._now.line_color = theme.soft
         bar, shade = self._glyphs["bar"].glyph, self._glyphs["bin"].glyph
         bar.line_color, bar.hatch_color = theme.edge, theme.hatch
-        shade.fill_color, shade.hatch_color = SKY if dark else BLUE, theme.ink
+        shade.fill_color, shade.hatch_color = BLUE, theme.ink
 
     def limit(self, span: float) -> None:
         """Let the user zoom out to `span`, and to a month in any case."""

@@ -23,7 +23,7 @@ FIGURE = """() => {
   const inner = view?.frame.bbox, place = view?.el.getBoundingClientRect()
   return { start, end, unit: [...data.unit], left: [...data.left], right: [...data.right], lane: [...data.lane],
     frame: inner && { x: place.x + inner.left, y: place.y + inner.top, width: inner.width, height: inner.height },
-    ground: figure.background_fill_color, top: figure.y_range.end, bottom: figure.y_range.start }
+    ink: figure.below[0].major_label_text_color, top: figure.y_range.end, bottom: figure.y_range.start }
 }"""
 
 
@@ -94,7 +94,8 @@ def test_what_the_user_panned_and_zoomed_to_stays_while_bars_come(server, open_p
     page.mouse.down()
     page.mouse.move(x - 60, y, steps=5)
     page.mouse.up()
-    page.wait_for_function("location.search.includes('from=')")
+    told = "(now) => Math.abs(new URLSearchParams(location.search).get('from') - now.start) < 1"
+    page.wait_for_function(f"() => ({told})(({FIGURE})())")  # the address keeps the place
     stands = figure(page)
     server.submit("quick-meanwhile")
     await_bar(page, "quick-meanwhile")
@@ -183,9 +184,9 @@ def test_the_picture_follows_the_theme(server, open_page):
     server.submit("quick-theme")
     page = open_page(TIMELINE)
     await_bar(page, "quick-theme")
-    ground = f"() => ({FIGURE})().ground"
-    before = page.evaluate(ground)
+    ink = f"() => ({FIGURE})().ink"
+    before = page.evaluate(ink)
 
     page.get_by_label("Toggle theme").click()
 
-    page.wait_for_function(f"(before) => ({ground})() !== before", arg=before)
+    page.wait_for_function(f"(before) => ({ink})() !== before", arg=before)

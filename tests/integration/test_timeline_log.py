@@ -50,8 +50,7 @@ def outcomes(attempts: Attempts) -> list[tuple[str, str, str]]:
 def test_each_attempt_of_the_log_is_a_bar_that_ends_as_it_ended(stage):
     orchestrator, executor, step = stage
     attempts = attempts_of(orchestrator)
-    for name in ("one", "two"):
-        orchestrator.request("submit", name, prompt="x")
+    orchestrator.request("submit", units=[{"name": "one"}, {"name": "two"}])
     step()
 
     attempts.read(orchestrator.log)
@@ -81,8 +80,7 @@ def test_each_attempt_of_the_log_is_a_bar_that_ends_as_it_ended(stage):
 def test_reading_on_after_each_step_gives_what_reading_all_at_once_does(stage):
     orchestrator, executor, step = stage
     bit_by_bit, chance = Attempts(), random.Random(7)
-    for number in range(12):
-        orchestrator.request("submit", f"u{number}", prompt="x")
+    orchestrator.request("submit", units=[{"name": f"u{number}"} for number in range(12)])
     for _ in range(60):
         step(chance.uniform(1, 30))
         for unit, _ in list(executor.running):

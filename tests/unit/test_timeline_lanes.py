@@ -88,7 +88,7 @@ def test_a_bin_says_how_busy_its_lane_was_and_how_many_attempts_touch_it(story, 
     assert sum(one.share * (one.right - one.left) for one in bins) == pytest.approx(total, abs=1e-3)
 
 
-def test_too_many_bars_are_shaded_bins_of_a_bounded_number(monkeypatch):
+def test_too_many_bars_are_shaded_bins_of_a_bounded_number():
     attempts = Attempts()
     for number in range(4_000):
         attempts.add(2 * number + 1, f"u{number}", "RUN", 1, "start", True, number * 1000.0)
@@ -138,7 +138,7 @@ def test_every_bar_is_wide_enough_to_be_seen_and_one_that_runs_lasts_until_now()
 
 @pytest.mark.parametrize("by_outcome", [True, False])
 def test_what_failed_or_was_lost_is_told_by_a_pattern_as_well_as_by_colour(by_outcome):
-    said = {entry["name"]: entry for entry in legend(["PLAN"], by_outcome)}
+    said = {entry["name"]: entry for entry in legend(["PLAN"], by_outcome, binned=False)}
 
     patterns = [said["failed"]["hatch"], said["lost"]["hatch"], said["asked"]["hatch"], said["stopped"]["hatch"]]
     assert all(patterns) and len(set(patterns)) == 4

@@ -31,8 +31,8 @@ BEFORE = 4
 
 #: The picture stands below the page, and as wide as it; see assets/console.css.
 BESIDE = """
-:host { width: 100%; max-width: 1680px; box-sizing: border-box; margin: -28px auto 24px; padding: 0 44px; }
-@media (max-width: 760px) { :host { margin-top: -22px; padding: 0 14px; } }
+:host { width: 100%; max-width: 1680px; box-sizing: border-box; margin: -36px auto 24px; padding: 0 44px; }
+@media (max-width: 760px) { :host { margin-top: -28px; padding: 0 14px; } }
 """
 
 STORY = """
@@ -159,7 +159,9 @@ class Timeline(Screen):
         start, end = (edge - self._shift for edge in picture.range())
         zoomed = abs((end - start) / place.span - 1) > 1e-6
         now = _now()
-        if place.follow and zoomed and start < now - MINUTE / 2:
+        # A hair beside now is no wish to leave it: time has gone on between the browser and here.
+        beside = abs(end - now) > place.span * 0.02 + 2000
+        if place.follow and start < now - MINUTE / 2 and (zoomed or not beside):
             self._place = replace(place, start=now - (end - start), end=now)
         else:
             self._place = replace(place, start=start, end=end, follow=False)
@@ -208,7 +210,7 @@ class Timeline(Screen):
                 "first": first,
                 "cut": len(attempts) >= MOST,
             },
-            "legend": legend(attempts.phases, place.by_outcome),
+            "legend": legend(attempts.phases, place.by_outcome, bool(view.bins)),
         }
         if self._listing:
             due["table"] = self._list(attempts, visible[-LISTED:][::-1])
