@@ -14,6 +14,7 @@ Also measured: how soon a page is ready with many units and what it was sent, an
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -98,6 +99,22 @@ class Load:
     def __init__(self, change: Any) -> None:
         self._change = change
         self.commits: list[tuple[int, float, int]] = []  # number, time, how many changes
+        self._rate = 0.0
+
+    def go_on(self, rate: float) -> dict[str, Any]:
+        """Change so much in the background from now on; 0 ends it."""
+        begin, self._rate = not self._rate, rate
+        if begin and rate:
+            threading.Thread(target=self._keep_on, daemon=True).start()
+        return {}
+
+    def _keep_on(self) -> None:
+        number = 0
+        while self._rate:
+            self._change(number)
+            number += 1
+            self.commits.clear()
+            time.sleep(1 / self._rate)
 
     def run(self, rate: float, seconds: float) -> dict[str, Any]:
         self.commits.clear()
@@ -112,6 +129,8 @@ class Load:
 
 
 def serve_ours(folder: str, units: int) -> None:
+    from bokeh.document import Document
+
     from orchestrator_app.serve import serve
     from orchestrator_app.settings import load_project
     from orchestrator_app.store.records import Transition
@@ -142,7 +161,19 @@ def serve_ours(folder: str, units: int) -> None:
             orchestrator.board.watch(note)
             return {}
 
-        commands = {"prepare": prepare, "login": serving.login_url, "load": load.run}
+        def state() -> dict[str, int]:
+            """What is left of pages that were closed would be found here."""
+            gc.collect()
+            documents = sum(isinstance(one, Document) for one in gc.get_objects())
+            return {"watchers": len(orchestrator.board._watchers), "documents": documents}
+
+        commands = {
+            "prepare": prepare,
+            "login": serving.login_url,
+            "load": load.run,
+            "load in the background": load.go_on,
+            "state": state,
+        }
         threading.Thread(target=converse, args=(commands,), daemon=True).start()
 
     serve(load_project(root), port=0, on_ready=ready)
@@ -339,9 +370,8 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=program, args=flags)
         parts = [options.only] if options.only else ["ours", "naive", "ready", "rest"]
         if {"ours", "naive"} & set(parts):
-            print(
-                f"{options.rate:g} transitions/s over {options.units} units, {options.sessions} pages, {options.seconds:g} s"
-            )
+            load = f"{options.rate:g} transitions/s over {options.units} units"
+            print(f"{load}, {options.sessions} pages, {options.seconds:g} s")
             print("| page | transitions/s | p50 ms | p95 ms | p99 ms | frames/s | kB/s a page | server's processors |")
             print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         figures = {}
@@ -370,9 +400,8 @@ def main() -> None:
         if "ready" in parts:
             for page in ("", "?page=board"):
                 seconds, sent = ready(browser, options.many, page)
-                print(
-                    f"{page or 'overview'} ready with {options.many} units: {seconds:.2f} s, {sent:.0f} kB over its socket"
-                )
+                name = page or "overview"
+                print(f"{name} ready with {options.many} units: {seconds:.2f} s, {sent:.0f} kB over its socket")
         if "rest" in parts:
             print(f"server at rest with one open page: {at_rest(browser, 20):.2%} of a processor")
         browser.close()

@@ -128,7 +128,7 @@ class Feed:
         """Note whose blockers, or number of dependents, a transition of another unit changed."""
         if row.to_status is Status.DONE:
             self._units |= self._board.dependents(row.unit)
-        elif row.trigger in (Trigger.SUBMIT, Trigger.EDIT):
+        elif row.trigger in (Trigger.SUBMIT, Trigger.EDIT, Trigger.SERIALIZE):
             for name in self._board.units[row.unit].after:
                 self._units.add(name)
                 blocker = self._board.units.get(name)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import panel as pn
 import panel_material_ui as pmui
-from panel.util import edit_readonly
 
 from orchestrator_app.dashboard.console import Console
 from orchestrator_app.dashboard.submit import SubmitForm
@@ -21,6 +22,7 @@ def page(orchestrator: Orchestrator) -> pmui.Page:
     """The page of the browser session that is being made now."""
     console = Console(orchestrator, sizing_mode="stretch_width")
     form = SubmitForm(console)
+    followed = set(_followers_of_busy())
     built = pmui.Page(
         title=f"Orchestrator · {orchestrator.project.root.name}",
         header=[pn.layout.HSpacer(), form.button],
@@ -30,12 +32,16 @@ def page(orchestrator: Orchestrator) -> pmui.Page:
         theme_config=THEME,
         busy_indicator=None,
     )
-    # A page follows the server's one `busy` flag, so any word of any browser would be told to every open page, and a page
-    # that was closed would be kept for ever. Nothing here shows it: let go of it.
-    with edit_readonly(built):
-        built.busy = False
+    # A page follows the server's one `busy` flag, so every word of every browser would be told to each open page, and
+    # no page that was closed would ever be let go of. Nothing here shows that flag.
+    for watcher in set(_followers_of_busy()) - followed:
+        pn.state.param.unwatch(watcher)
     console.dark = built.dark_theme
     built.param.watch(lambda event: setattr(console, "dark", event.new), "dark_theme")
     if pn.state.curdoc is not None:
         pn.state.on_session_destroyed(console.release)
     return built
+
+
+def _followers_of_busy() -> list[Any]:
+    return pn.state.param.watchers.get("busy", {}).get("value", [])
