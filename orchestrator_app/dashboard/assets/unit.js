@@ -91,16 +91,24 @@ export default function make(app, args) {
     const at = phases.indexOf(facts.phase)
     stepper.replaceChildren(...phases.map((phase, i) => {
       const state = facts.status === "DONE" || i < at ? "past" : i === at ? "now" : "next"
-      const told = totals.phases[phase]
-      const words = [told?.seconds ? duration(told.seconds * 1000) : "", told?.attempts > 1 ? `${told.attempts} attempts` : ""].filter(Boolean).join(" · ")
+      const words = took(phase)
       return h("li", { class: facts.status === "CANCELLED" && state === "now" ? "next" : state, "aria-current": state === "now" ? "step" : "false" },
-        phase, words ? h("span", { class: "took" }, words) : null)
+        phase, words || state === "now" ? h("span", { class: "took" }, words) : null)
     }))
     if (totals.reworks) stepper.append(h("li", { class: "reworks" }, `↺ ${totals.reworks} rework${totals.reworks === 1 ? "" : "s"}`))
   }
 
+  function took(phase) {
+    const told = totals.phases[phase]
+    const runs = facts.status === "RUNNING" && phase === facts.phase ? Date.now() - facts.since : 0
+    const ms = (told?.seconds ?? 0) * 1000 + runs
+    return [ms >= 1000 ? duration(ms) : "", told?.attempts > 1 ? `${told.attempts} attempts` : ""].filter(Boolean).join(" · ")
+  }
+
   function tick(time) {
     if (!facts) return
+    const running = stepper.querySelector(".now .took")
+    if (running) text(running, took(facts.phase))
     text(age, facts.since ? ENDED.has(facts.status) ? `since ${moment(facts.since)}` : `for ${duration(time - facts.since)}` : "")
     table.tick(time)
     queue.tick(time)

@@ -116,7 +116,7 @@ class Unit(Screen):
         orchestrator = self.session.orchestrator
         rows = story(orchestrator, self._name, since=newest, most=STORY + 1)
         if newest and not rows:
-            return {"story": [], "totals": totals(orchestrator, self._name)} if self._name in self.board.units else {}
+            return {}  # progress and signs of life are no part of the story
         return {
             "story": rows[:STORY],
             "anew": not newest or len(rows) > STORY,
