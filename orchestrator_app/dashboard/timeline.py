@@ -31,6 +31,7 @@ from bokeh.plotting import figure
 from orchestrator_app.dashboard.attempts import FAILED, OUTCOMES, Attempts, Row, View
 
 MINUTE = 60_000.0
+HAIR = 0.01
 MONTH = 31 * 24 * 60 * MINUTE
 #: How much of the visible time is drawn beside it on either side, so that there is something to pan to.
 MARGIN = 0.5
@@ -243,6 +244,12 @@ class Picture:
         self._now.location = now
         if self._running:
             self.bars.patch({"right": [(at, max(now, self.bars.data["left"][at])) for at in self._running]})
+
+    def confirm(self) -> None:
+        """Say again where the picture is. What the user did while a move was on its way is overruled in the browser
+        and yet known here; a hair's breadth makes it a change, without which nothing would be sent."""
+        start, end = self.range()
+        self.figure.x_range.update(start=start + HAIR, end=end + HAIR)
 
     def draw(self, drawn: Columns) -> None:
         """Put other bars in, leaving what the user looks at where it is."""

@@ -95,7 +95,7 @@ def test_what_the_user_panned_and_zoomed_to_stays_while_bars_come(server, open_p
     page.mouse.move(x - 60, y, steps=5)
     page.mouse.up()
     told = "(now) => Math.abs(new URLSearchParams(location.search).get('from') - now.start) < 1"
-    page.wait_for_function(f"() => ({told})(({FIGURE})())")  # the address keeps the place
+    page.wait_for_function(f"() => ({told})(({FIGURE})())")  # the address and the picture agree
     stands = figure(page)
     server.submit("quick-meanwhile")
     await_bar(page, "quick-meanwhile")

@@ -75,6 +75,8 @@ class Timeline(Screen):
         #: Milliseconds by which the clocks of the browser differ from UTC; bars are drawn by them.
         self._shift = 0.0
         self._all = args.get("last") == "all"
+        #: The place of the last beat, and the last one that the browser was told twice; see Picture.confirm.
+        self._rests = self._confirmed = self._place
         self._picture: Picture | None = None
         self._drawn: Columns | None = None
         self._drawn_at = now
@@ -150,6 +152,10 @@ class Timeline(Screen):
             self._wanted.set()
         if self._picture is not None:
             self._move(now)
+            if self._confirmed is not place and self._rests is place and not place.follow:
+                self._picture.confirm()
+                self._confirmed = place
+            self._rests = place
 
     def _look_where_the_user_does(self) -> None:
         """Take over what was panned or zoomed in the picture. Zooming goes on following; panning doesn't."""
@@ -159,9 +165,7 @@ class Timeline(Screen):
         start, end = (edge - self._shift for edge in picture.range())
         zoomed = abs((end - start) / place.span - 1) > 1e-6
         now = _now()
-        # A hair beside now is no wish to leave it: time has gone on between the browser and here.
-        beside = abs(end - now) > place.span * 0.02 + 2000
-        if place.follow and start < now - MINUTE / 2 and (zoomed or not beside):
+        if place.follow and zoomed and start < now - MINUTE / 2:
             self._place = replace(place, start=now - (end - start), end=now)
         else:
             self._place = replace(place, start=start, end=end, follow=False)
