@@ -108,7 +108,9 @@ def test_too_many_bars_are_shaded_bins_of_a_bounded_number():
 def test_of_a_history_without_end_the_newest_attempts_and_those_that_still_run_are_kept(monkeypatch):
     monkeypatch.setattr(timeline, "MOST", 1_000)
     attempts = Attempts()
-    attempts.add(1, "long", "RUN", 1, "start", True, 0.0)
+    attempts.add(-2, "short", "RUN", 1, "start", True, 0.0)
+    attempts.add(-1, "short", "RUN", 1, "finish", False, 1.0)
+    attempts.add(1, "long", "RUN", 1, "start", True, 2.0)
 
     for number in range(1, 5_000):
         attempts.add(2 * number, f"u{number}", "RUN", 1, "start", True, number * 10.0)
