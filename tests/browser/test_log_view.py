@@ -54,6 +54,10 @@ PAGE = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="/con
   if (bridge) listen()
   window.ready = true
 </script>"""
+AT_END = """() => {
+  const box = document.querySelector(".log-box")
+  return box.scrollHeight - box.scrollTop - box.clientHeight <= 6
+}"""
 PAYLOADS = (
     "<img src=x onerror=window.__x=1>",
     "<script>window.__x=2</script>",
@@ -268,10 +272,7 @@ def box(page):
 
 
 def at_end(page) -> bool:
-    return page.evaluate(
-        "() => { const box = document.querySelector('.log-box'); "
-        "return box.scrollHeight - box.scrollTop - box.clientHeight <= 6 }"
-    )
+    return page.evaluate(AT_END)
 
 
 def numbered(count: int, start: int = 0) -> str:
@@ -387,7 +388,7 @@ def test_a_hostile_log_is_text_and_breaks_nothing(fresh, open_log):
     assert "clip \ufffd\ufffd· ·evil" in lines and 'red" style="x' in lines
     assert page.evaluate("window.__x") is None
     assert page.locator(".log-view img, .log-view iframe, .log-view script, .log-view a").count() == 0
-    assert "95,904 more characters" in button.inner_text()
+    page.locator(".log-more", has_text="95,904 more characters").wait_for()
     assert max(map(len, lines)) < 5_000
     button.click()
     assert max(map(len, page.locator(".log-text").all_inner_texts())) == 100_000
@@ -581,6 +582,38 @@ def test_a_line_that_grows_for_ever_and_a_progress_bar_stay_one_bounded_line(fre
     page.locator(".log-more", has_text="more characters").wait_for()
     assert page.locator(".log-text").count() == 2
     assert len(shown(page)) < 5_000
+
+
+def test_a_log_that_was_hidden_is_at_its_end_when_it_is_seen_again(fresh, open_log):
+    file = fresh.output(1)
+    file.write_text(numbered(300))
+    page = open_log()
+    page.locator(".log-text", has_text="line 000299").wait_for()
+
+    page.evaluate("document.querySelector('.console').hidden = true")
+    with file.open("a") as output:
+        output.write(numbered(300, 300))
+    page.locator(".log-text", has_text="line 000599").wait_for(state="attached")
+    page.evaluate("document.querySelector('.console').hidden = false")
+
+    page.locator(".log-text", has_text="line 000599").wait_for()
+    page.wait_for_function(AT_END)
+    assert not page.locator(".log-paused").is_visible()
+
+
+def test_an_endless_line_is_read_backwards_only_as_far_as_its_reader_asks(fresh, open_log):
+    fresh.output(1).write_text("x" * 5_000_000)
+    page = open_log()
+    page.locator(".log-more").wait_for()
+
+    box(page).hover()
+    page.mouse.wheel(0, -200)
+    page.wait_for_function("told.filter((each) => each.place === 'before').length > 0")
+    page.get_by_role("button", name="End").click()
+    page.wait_for_function("told.at(-1).state === 'end'")
+
+    assert page.evaluate("told.filter((each) => each.place === 'before').length") <= 3
+    assert page.locator(".log-text").count() == 1
 
 
 def test_wrapping_is_switched_and_the_page_never_scrolls_sideways_on_a_phone(fresh, open_log):

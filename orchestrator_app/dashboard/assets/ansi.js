@@ -183,7 +183,8 @@ function extended(parts, colons) {
 function lookOf(style) {
   const classes = []
   for (const name of ["bold", "dim", "italic", "underline", "strike"]) if (style[name]) classes.push(`ansi-${name}`)
-  const [front, behind] = style.inverse ? [style.bg ?? "behind", style.fg ?? "front"] : [style.fg, style.bg]
+  let [front, behind] = style.inverse ? [style.bg ?? "behind", style.fg ?? "front"] : [style.fg, style.bg]
+  if (Array.isArray(behind) && (front === null || front === "behind")) front = isBright(behind) ? 0 : 15
   const look = { classes, fg: null, bg: null }
   for (const [side, colour] of [["fg", front], ["bg", behind]]) {
     if (colour === null) continue
@@ -193,7 +194,6 @@ function lookOf(style) {
     } else classes.push(`ansi-${side}-${colour}`)
   }
   if (behind !== null && behind !== "front") classes.push("ansi-on")
-  if (front === null && Array.isArray(behind)) classes.push(isBright(behind) ? "ansi-fg-0" : "ansi-fg-15")
   return look
 }
 

@@ -153,13 +153,23 @@ export function makeLog(app) {
     more()
   }
 
-  // Ask for what stands before or after the window, when its reader comes near the end of it.
+  // Ask for what stands before or after the window, when its reader comes near the end of it. Only ever because of
+  // what they do: a line of 1 GB adds no height that could end a chain of shares.
   function more() {
-    if (following || Date.now() - asked < PATIENCE) return
+    if (following || !box.clientHeight || Date.now() - asked < PATIENCE) return
     if (box.scrollTop < NEAR && lines.start > 0) ask("log-older", lines.start)
-    else if (box.scrollHeight - box.scrollTop - box.clientHeight < NEAR && lines.end < size) {
-      if (size - lines.end > REACHABLE || !atEnd()) ask("log-newer", lines.end)
-    }
+    else if (box.scrollHeight - box.scrollTop - box.clientHeight < NEAR && lines.end < size) ask("log-newer", lines.end)
+  }
+
+  // The reader wants to see what is further up, whether or not that can be scrolled to yet.
+  function upwards() {
+    if (box.scrollTop > 0 || lines.start > 0) pause()
+    more()
+  }
+
+  function downwards() {
+    if (!following && attempt && atEnd() && size - lines.end <= REACHABLE) follow()
+    else more()
   }
 
   function ask(type, at) {
@@ -172,10 +182,12 @@ export function makeLog(app) {
     const down = box.scrollTop > lastTop
     lastTop = box.scrollTop
     if (following && up && !atEnd()) pause()
-    else if (!following && down && atEnd() && attempt && size - lines.end <= REACHABLE) follow()
-    more()
+    if (down) downwards()
+    else more()
   }, { passive: true })
-  box.addEventListener("wheel", (event) => { if (event.deltaY < 0 && box.scrollTop > 0) pause() }, { passive: true })
+  box.addEventListener("wheel", (event) => { if (event.deltaY) (event.deltaY < 0 ? upwards : downwards)() }, { passive: true })
+  const resized = new ResizeObserver(() => { if (following) toEnd() }) // also when it was hidden and is seen again
+  resized.observe(box)
   node.addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "f") {
       event.preventDefault()
@@ -184,7 +196,8 @@ export function makeLog(app) {
       if (event.key === "Home") { event.preventDefault(); jump(0) }
       else if (event.key === "End") { event.preventDefault(); follow() }
       else if (event.key === "/") { event.preventDefault(); search.focus() }
-      else if ((event.key === "PageUp" || event.key === "ArrowUp") && box.scrollTop > 0) pause()
+      else if (event.key === "PageUp" || event.key === "ArrowUp") upwards()
+      else if (event.key === "PageDown" || event.key === "ArrowDown") downwards()
     }
   })
 
@@ -210,7 +223,7 @@ export function makeLog(app) {
       keep(lines.anchor(box.getBoundingClientRect().top), () => lines.before(told))
     }
     hint.hidden = true
-    if (told.note) say_note(told.note)
+    if (told.note) tellNote(told.note)
     if (following) toEnd()
     else if (told.place === "anew" && target) {
       const wanted = target
@@ -218,10 +231,9 @@ export function makeLog(app) {
       reveal(wanted)
     }
     say("log-ack", { n: told.n })
-    if (!following) more()
   }
 
-  function say_note(words) {
+  function tellNote(words) {
     text(note, words.replace(/^(\d+) bytes/, (_, n) => bytes(Number(n))))
     setTimeout(() => text(note, ""), 8000)
   }
@@ -255,6 +267,7 @@ export function makeLog(app) {
     },
     attempts: drawAttempts,
     close() {
+      resized.disconnect()
       download.cancel()
       search.close()
     },

@@ -78,7 +78,7 @@ export function makeSearch({ say, bytes, lines, show, place, size }) {
     },
     told(told) {
       if (told.id !== id) return
-      const around = hit && hit.around ? " · from the other end" : ""
+      const around = hit && hit.around ? " · wrapped around" : ""
       if (told.state === "searching") text(words, `Searching… ${bytes(told.done)} of ${bytes(told.of)}`)
       else if (told.state === "counting") text(words, `${counted(told)} so far (${bytes(told.done)} of ${bytes(told.of)})${around}`)
       else if (told.state === "counted") text(words, `${told.more ? "more than " : ""}${counted(told)} hit${told.hits === 1 ? "" : "s"}${around}`)
