@@ -17,6 +17,7 @@ _TITLES = {
     "project": None,
     "server": None,
     "retry": "Automatic retries of a failed attempt.",
+    "health": "How long a running attempt may be silent before the screens call it stale, or stuck.",
     "workflow": None,
     "workflows.NAME": "Further workflows, for units submitted with `--workflow NAME`.",
     "phases.NAME": "What a phase runs. Each phase may have such a table; without one it has the defaults.",

@@ -8,6 +8,7 @@ param face, made for those who watch one, and `Board` is the face of the whole.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import weakref
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import param
 from param.parameterized import Event as ParamEvent
@@ -25,6 +26,17 @@ from orchestrator_app.states import ENDED, Status, Trigger
 from orchestrator_app.store.records import AttentionChange, Event, Record, Session, Transition, Usage, Verdict
 
 logger = logging.getLogger(__name__)
+
+
+class Spent(NamedTuple):
+    """What agents said they have used."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+
+    def plus(self, row: Usage) -> Spent:
+        return Spent(self.input_tokens + row.input_tokens, self.output_tokens + row.output_tokens, self.usd + row.usd)
 
 
 @dataclass(slots=True)
@@ -67,6 +79,13 @@ class Unit:
     base: str | None = None
     pos: int = 0
     items: tuple[int, ...] = ()
+    # of the current attempt: when it last said anything, the seconds it ran before its last pause, whether it ended
+    # by a crash, and what it used; of the unit: what all of its attempts used
+    heard_at: datetime | None = None
+    worked: float = 0.0
+    crashed: bool = False
+    spent: Spent | None = None
+    spent_in_all: Spent | None = None
 
     def __copy__(self) -> Unit:
         # A draft copies every unit it touches; the general way through __reduce_ex__ takes ten times as long.
@@ -98,6 +117,9 @@ ASKED = ("prompt", "workflow", "agent", "priority", "after", "labels", "touches"
 _NAMES = tuple(one.name for one in fields(Unit))
 _FIELDS = frozenset(_NAMES)
 
+#: How policy/outcome.py words the end of an attempt that was killed by a signal.
+_BY_SIGNAL = re.compile(r"\S+ failed \(signal \d+\)")
+
 
 @dataclass(frozen=True, slots=True)
 class AttentionItem:
@@ -121,13 +143,17 @@ class AttentionItem:
 
 def fold_transition(unit: Unit, row: Transition) -> None:
     """Apply a transition to the unit it is of."""
+    if row.from_status is Status.RUNNING and row.to_status is not Status.RUNNING and unit.since is not None:
+        unit.worked += (row.occurred_at - unit.since).total_seconds()
+        unit.crashed = is_crash(row.trigger, row.reason)
     if row.to_status is not row.from_status:
         unit.since = row.occurred_at
     if row.version == 1:
         unit.created_at, unit.order = row.occurred_at, row.seq
     if row.trigger is Trigger.START:
         unit.progress = unit.review = unit.deferral = unit.merge = None
-        unit.pos = 0
+        unit.heard_at = unit.spent = None
+        unit.pos, unit.worked, unit.crashed = 0, 0.0, False
     unit.status, unit.phase, unit.attempt = row.to_status, row.phase, row.attempt
     unit.version, unit.reason = row.version, row.reason
     for name, value in row.detail.get("set", {}).items():
@@ -141,6 +167,8 @@ def fold_event(unit: Unit, row: Event) -> None:
         return
     if row.pos is not None:
         unit.pos = row.pos
+    if row.actor.startswith("agent:"):
+        unit.heard_at = row.occurred_at
     match row.type:
         case "progress":
             unit.progress = {**(unit.progress or {}), **row.data}
@@ -152,6 +180,19 @@ def fold_event(unit: Unit, row: Event) -> None:
             unit.merge = row.data
         case "workspace":
             unit.base = row.data.get("base", unit.base)
+
+
+def fold_usage(unit: Unit, row: Usage) -> None:
+    unit.spent_in_all = (unit.spent_in_all or Spent()).plus(row)
+    if row.attempt == unit.attempt:
+        unit.spent = (unit.spent or Spent()).plus(row)
+
+
+def is_crash(trigger: Trigger, reason: str | None) -> bool:
+    """Whether a move out of RUNNING says that the attempt died: it vanished, or a signal killed it."""
+    if trigger is Trigger.LOSE:
+        return True
+    return trigger in (Trigger.FAIL, Trigger.DEFER) and _BY_SIGNAL.match(reason or "") is not None
 
 
 def fold_attention(unit: Unit, row: AttentionChange) -> None:
@@ -429,7 +470,7 @@ class Board(Folded):
                 if record.attempt == unit.attempt:
                     unit.session = record.session
             case Usage():
-                pass  # summed in SQL
+                fold_usage(self._units[record.unit], record)
 
     @staticmethod
     def _paused_by(records: Sequence[Record]) -> bool | None:

@@ -108,6 +108,8 @@ class Project:
     retry_delay: float
     retry_factor: float
     retry_max_delay: float
+    health_stale: float
+    health_stuck: float
     sources: dict[str, str]
 
 
@@ -149,9 +151,12 @@ class _Reader:
         for key in self._document:
             if key not in _TOP:
                 raise self._error((key,), f'unknown table "{key}"{_meant(key, _TOP)}')
-        project, server, retry, workflow = (
-            self._section(name, self._table((name,)), name) for name in ("project", "server", "retry", "workflow")
+        project, server, retry, health, workflow = (
+            self._section(name, self._table((name,)), name)
+            for name in ("project", "server", "retry", "health", "workflow")
         )
+        if 0 < health["stuck"] < health["stale"]:
+            raise self._error(("health", "stuck"), "health.stuck must not be less than health.stale")
         agents = self._agents()
         isolation = workflow["isolation"]
         if isolation == "none" and "phases" not in self._document.get("workflow", {}):
@@ -191,6 +196,8 @@ class _Reader:
             retry_delay=retry["delay"],
             retry_factor=retry["factor"],
             retry_max_delay=retry["max_delay"],
+            health_stale=health["stale"],
+            health_stuck=health["stuck"],
             sources=self._sources,
         )
 

@@ -57,6 +57,20 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("retry.factor", "number, 1 or more", 2.0, "each further wait is this many times the one before"),
     Setting("retry.max_delay", "seconds", 300.0, "no wait is longer"),
     Setting(
+        "health.stale",
+        "seconds",
+        120.0,
+        "silence (no message, no output) after which the screens call a running attempt stale; 0 is never."
+        " This only shows; a phase's `stall` acts",
+    ),
+    Setting(
+        "health.stuck",
+        "seconds",
+        900.0,
+        "silence after which the screens call it stuck; 0 is never. An attempt that `stall` has acted on"
+        " is stuck whatever this says",
+    ),
+    Setting(
         "workflow.isolation",
         "worktree | none",
         "worktree",
@@ -89,7 +103,11 @@ SETTINGS: tuple[Setting, ...] = (
         "an attempt that runs longer is stopped and counts as failed; 0 is no limit",
     ),
     Setting(
-        "phases.NAME.stall", "seconds", 0.0, "silence (no message, no output) after which it needs a person; 0 is never"
+        "phases.NAME.stall",
+        "seconds",
+        0.0,
+        "silence (no message, no output) after which it needs a person; 0 is never."
+        " What the screens call stale and stuck stands in [health]",
     ),
     Setting(
         "phases.NAME.slots",
