@@ -267,9 +267,11 @@ def test_one_share_is_on_its_way_at_a_time_and_what_can_not_be_kept_up_with_is_s
         page.acknowledges = False
         await page.until(page.shares)
         log.write_bytes(b"first\n" + b"0123456789\n" * (BEHIND // 8) + b"the end\n")
+        page.say("log-ack", n=77)  # of no share that was told
+        page.say("log-search", text="the end", id=1, direction="next", **{"from": 0})
+        await page.until(lambda: "counted" in page.states("search"))
         assert len(page.shares()) == 1
         page.acknowledges = True
-        page.say("log-ack", n=77)
         page.say("log-ack", n=page.shares()[0]["n"])
         await page.until(lambda: page.text().endswith("the end\n"))
 
