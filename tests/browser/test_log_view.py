@@ -626,3 +626,37 @@ def test_wrapping_is_switched_and_the_page_never_scrolls_sideways_on_a_phone(fre
     page.get_by_role("button", name="Wrap").click()
     assert page.evaluate(wide)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+# -- in the page of a unit
+
+
+def test_the_page_of_a_unit_follows_searches_and_downloads_its_output_and_chooses_attempts(
+    server, open_page, wait_until
+):
+    server.submit("fail-logged", "slow-logged")
+    page = open_page("/?unit=slow-logged&tab=output")
+    page.locator(".log-text", has_text="line 12").wait_for()
+    page.get_by_label("Search the output").fill("LINE 3")
+    page.get_by_label("Search the output").press("Enter")
+    page.locator("mark.is-current", has_text="line 3").first.wait_for()
+    page.locator(".log-found", has_text="hit").wait_for()
+    page.get_by_role("button", name="Follow").click()
+    (server.root / "stop-slow-logged").touch()
+    wait_until(lambda: server.status("slow-logged") == "DONE")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    written = Path(download.value.path()).read_text()
+
+    assert written == "".join(f"line {number + 1}\n" for number in range(written.count("\n")))
+    page.locator(".log-text", has_text=written.splitlines()[-1]).wait_for()
+
+    wait_until(lambda: server.status("fail-logged") == "NEEDS_ATTENTION")
+    page.goto(server.info["url"] + "/?unit=fail-logged&tab=output")
+    page.locator(".log-text", has_text="it broke").wait_for()
+    server.api("POST", "units/fail-logged/retry", {})
+    chooser = page.get_by_label("Attempt whose output is shown")
+    chooser.locator("option", has_text="Attempt 2").wait_for(state="attached")
+    wait_until(lambda: chooser.input_value() == "2")
+    chooser.select_option("1")
+    page.locator(".log-paused", has_text="attempt 2 is the newest").wait_for()
