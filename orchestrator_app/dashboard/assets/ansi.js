@@ -4,13 +4,16 @@
 
 const SPECIAL = /[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g
 const TEXT = 0, ESCAPE = 1, SEQUENCE = 2, STRING = 3, BETWEEN = 4
-const STRINGS = "PX]^_" // what follows ESC: device control, start of string, system command, privacy message, application
+// What follows ESC: device control, start of string, system command, privacy message, application.
+const STRINGS = "PX]^_"
 const STRINGS_8 = "\x90\x98\x9d\x9e\x9f"
 const LONGEST = 256 // characters of a sequence; what is longer has no meaning here
 const LONGEST_STRING = 4096 // then it was none, and what follows is shown: nothing hides the rest of a log
-const PLAIN = { fg: null, bg: null, bold: false, dim: false, italic: false, underline: false, inverse: false, strike: false }
+const PLAIN = {
+  fg: null, bg: null, bold: false, dim: false, italic: false, underline: false, inverse: false, strike: false,
+}
 
-// A parser keeps its state from one share of a log to the next. `parse(text)` gives pieces, one per line or part of one:
+// A parser keeps its state from one share of a log to the next. `parse(text)` gives pieces, one per line or part of it:
 //   { runs: [{ text, classes, fg, bg }], erased: characters to take off what the line had before, anew: the line begins
 //     again (a carriage return), ended: the line ends here }
 export function makeParser() {

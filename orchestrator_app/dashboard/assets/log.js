@@ -35,19 +35,27 @@ export function makeLog(app) {
 
   const chooser = h("select", { class: "log-attempts", "aria-label": "Attempt whose output is shown", hidden: true,
     onchange: () => say("log-attempt", { attempt: Number(chooser.value) }) })
-  const wrap = h("button", { class: "quiet", "aria-pressed": "true", title: "Whether long lines are broken", onclick: () => setWrap(!wraps()) }, "Wrap")
-  const first = h("button", { class: "quiet", title: "Go to the beginning of the output (Home)", onclick: () => jump(0) }, "⤒ Start")
-  const last = h("button", { class: "quiet", title: "Go to the end and follow it (End)", onclick: () => follow() }, "⤓ End")
+  const button = (words, title, onclick, kind = "quiet") => h("button", { class: kind, title, onclick }, words)
+  const wrap = button("Wrap", "Whether long lines are broken", () => setWrap(!wraps()))
+  const first = button("⤒ Start", "Go to the beginning of the output (Home)", () => jump(0))
+  const last = button("⤓ End", "Go to the end and follow it (End)", () => follow())
   const download = makeDownload(app, () => ({ unit, attempt, size }), bytes)
-  const search = makeSearch({ say, bytes, lines, show, place: () => (following ? null : lines.byteAt(box.getBoundingClientRect().top)), size: () => size })
+  const search = makeSearch({ say, bytes, lines, show, size: () => size,
+    place: () => (following ? null : lines.byteAt(box.getBoundingClientRect().top)) })
   const hint = h("p", { class: "log-hint" }, WORDS.none)
-  const box = h("div", { class: "log-box", tabIndex: 0, role: "log", "aria-live": "off", "aria-label": "Output" }, hint, lines.node)
+  const box = h("div", { class: "log-box", tabIndex: 0, role: "log", "aria-live": "off", "aria-label": "Output" },
+    hint, lines.node)
   const pausedWords = h("span", {})
-  const resume = h("button", { class: "primary", onclick: () => (newest > attempt ? say("log-attempt", { attempt: newest }) : follow()) }, "Follow")
-  const bar = h("div", { class: "log-paused", role: "group", "aria-label": "Following is paused", hidden: true }, pausedWords, resume)
+  const resume = button("Follow", "Go to the newest output and follow it", () => {
+    if (newest > attempt) say("log-attempt", { attempt: newest })
+    else follow()
+  }, "primary")
+  const bar = h("div", { class: "log-paused", role: "group", "aria-label": "Following is paused", hidden: true },
+    pausedWords, resume)
   const place = h("span", { class: "log-place" }), note = h("span", { class: "log-note", role: "status" })
   const node = h("section", { class: "log-view", "aria-label": "Output of the attempt" },
-    h("div", { class: "log-tools" }, chooser, search.node, h("span", { class: "log-buttons" }, first, last, wrap, download.node)),
+    h("div", { class: "log-tools" }, chooser, search.node,
+      h("span", { class: "log-buttons" }, first, last, wrap, download.node)),
     h("div", { class: "log-frame" }, box, bar),
     h("div", { class: "log-foot" }, place, note))
 
@@ -147,7 +155,8 @@ export function makeLog(app) {
     } else {
       const outer = box.getBoundingClientRect(), inner = seen.getBoundingClientRect()
       box.scrollTop += inner.top - outer.top - box.clientHeight / 2
-      if (inner.right > outer.right || inner.left < outer.left + 80) box.scrollLeft += inner.left - outer.left - box.clientWidth / 2
+      const beside = inner.right > outer.right || inner.left < outer.left + 80
+      if (beside) box.scrollLeft += inner.left - outer.left - box.clientWidth / 2
     }
     lastTop = box.scrollTop
     more()
@@ -185,7 +194,10 @@ export function makeLog(app) {
     if (down) downwards()
     else more()
   }, { passive: true })
-  box.addEventListener("wheel", (event) => { if (event.deltaY) (event.deltaY < 0 ? upwards : downwards)() }, { passive: true })
+  box.addEventListener("wheel", (event) => {
+    if (event.deltaY < 0) upwards()
+    else if (event.deltaY > 0) downwards()
+  }, { passive: true })
   const resized = new ResizeObserver(() => { if (following) toEnd() }) // also when it was hidden and is seen again
   resized.observe(box)
   node.addEventListener("keydown", (event) => {
@@ -247,11 +259,13 @@ export function makeLog(app) {
       attempt = told.attempt
       lines.clear()
       hint.hidden = false
-      text(hint, told.text || (told.state === "missing" && attempt < newest ? "This attempt left no output." : WORDS[told.state]))
+      const nothing = told.state === "missing" && attempt < newest
+      text(hint, told.text || (nothing ? "This attempt left no output." : WORDS[told.state]))
     }
   }
 
   node.dataset.wrap = "yes"
+  wrap.setAttribute("aria-pressed", "true")
   if (app.draft(WRAP).get() === "no") setWrap(false)
 
   return {

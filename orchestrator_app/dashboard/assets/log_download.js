@@ -7,7 +7,8 @@ const PIECE = 1024 * 1024
 
 export function makeDownload(app, what, bytes) {
   let running = null
-  const node = h("button", { class: "quiet", title: "Save the whole output as a file", hidden: true, onclick: () => (running ? cancel() : begin()) }, "Download")
+  const node = h("button", { class: "quiet", title: "Save the whole output as a file", hidden: true,
+    onclick: () => (running ? cancel() : begin()) }, "Download")
 
   function cancel() {
     if (running) running.abort()

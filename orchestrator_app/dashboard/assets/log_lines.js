@@ -12,13 +12,14 @@ const CUT = 4096 // characters of a line that are shown at first
 const KEPT = 262_144 // characters of a line that can be shown at all
 const MOST_MARKS = 1000 // of one line
 
-const pattern = (text) => (text ? new RegExp(text.replace(/[.*+?^${}()|[\]\\/-]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`), "giu") : null)
+const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&")
+const pattern = (text) => (text ? new RegExp(escaped(text), "giu") : null)
 
 export function makeLines() {
   const node = h("div", { class: "log-lines" })
   let blocks = [], parser = makeParser(), open = null // the line that has no end yet, last in the window
   let start = 0, end = 0, count = 0, characters = 0
-  let numbered = null, shift = 0 // the number of the line that was first once, and how many lines before the first that is
+  let numbered = null, shift = 0 // the number of the line that was first once, and how many lines it stands before it
   let marks = null, current = null
 
   // -- lines
@@ -57,7 +58,8 @@ export function makeLines() {
   }
 
   function newLine(at) {
-    return { start: at, bytes: 0, runs: [], kept: 0, length: 0, anew: false, whole: false, node: h("div", { class: "log-text" }) }
+    const empty = h("div", { class: "log-text" })
+    return { start: at, bytes: 0, runs: [], kept: 0, length: 0, anew: false, whole: false, node: empty }
   }
 
   function runNode(run, from, to) {
@@ -173,7 +175,10 @@ export function makeLines() {
     }
     end = share.end
     for (const line of touched) draw(line)
-    for (const each of blocks) if (each.node.childElementCount < each.lines.length) each.node.append(...each.lines.slice(each.node.childElementCount).map((line) => line.node))
+    for (const each of blocks) {
+      const drawn = each.node.childElementCount
+      if (drawn < each.lines.length) each.node.append(...each.lines.slice(drawn).map((line) => line.node))
+    }
     node.append(...fresh)
   }
 
@@ -254,8 +259,14 @@ export function makeLines() {
   }
 
   function lineAt(at) {
-    for (const block of blocks) for (const line of block.lines) if (at >= line.start && at < line.start + line.bytes) return line
-    return null
+    const has = (line) => at >= line.start && at < line.start + line.bytes
+    return blocks.find((block) => block.lines.some(has))?.lines.find(has) ?? null
+  }
+
+  // The first line below a place on the screen.
+  function lineBelow(top) {
+    const below = (node) => node.getBoundingClientRect().bottom > top
+    return blocks.find((block) => below(block.node))?.lines.find((line) => below(line.node)) ?? null
   }
 
   return {
@@ -289,27 +300,16 @@ export function makeLines() {
       return markCurrent()
     },
     // The byte at which the first line below a place on the screen begins.
-    byteAt(top) {
-      for (const block of blocks) {
-        if (block.node.getBoundingClientRect().bottom <= top) continue
-        for (const line of block.lines) if (line.node.getBoundingClientRect().bottom > top) return line.start
-      }
-      return end
-    },
+    byteAt: (top) => lineBelow(top)?.start ?? end,
     // A line that is seen now, to be seen at the same place after a change.
-    anchor(top) {
-      for (const block of blocks) {
-        if (block.node.getBoundingClientRect().bottom <= top) continue
-        for (const line of block.lines) if (line.node.getBoundingClientRect().bottom > top) return line.node
-      }
-      return null
-    },
+    anchor: (top) => lineBelow(top)?.node ?? null,
   }
 
   // Of the hits in a line that began before the window, the one that stands about where the file has it.
   function nearest(line, at) {
     const where = ((at - line.start) / Math.max(1, line.bytes)) * line.length
     const hits = hitsOf(line, Infinity)
-    return hits.reduce((best, hit, index) => (Math.abs(hit[0] - where) < Math.abs(hits[best][0] - where) ? index : best), 0)
+    const off = (index) => Math.abs(hits[index][0] - where)
+    return hits.reduce((best, _, index) => (off(index) < off(best) ? index : best), 0)
   }
 }

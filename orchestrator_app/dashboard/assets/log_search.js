@@ -8,10 +8,13 @@ const SOON = 150 // ms after the last key until what is in the page is marked
 export function makeSearch({ say, bytes, lines, show, place, size }) {
   let id = 0, asked = "", hit = null, marked = "", timer = null
 
-  const field = h("input", { type: "search", class: "log-field", placeholder: "Search the whole output", "aria-label": "Search the output",
+  const field = h("input", {
+    type: "search", class: "log-field", placeholder: "Search the whole output", "aria-label": "Search the output",
     maxLength: 200, spellcheck: false, autocomplete: "off" })
-  const back = h("button", { class: "quiet", title: "Previous hit (Shift+Enter)", "aria-label": "Previous hit", onclick: () => ask("previous") }, "↑")
-  const on = h("button", { class: "quiet", title: "Next hit (Enter)", "aria-label": "Next hit", onclick: () => ask("next") }, "↓")
+  const back = h("button", { class: "quiet", title: "Previous hit (Shift+Enter)", "aria-label": "Previous hit",
+    onclick: () => ask("previous") }, "↑")
+  const on = h("button", { class: "quiet", title: "Next hit (Enter)", "aria-label": "Next hit",
+    onclick: () => ask("next") }, "↓")
   const words = h("span", { class: "log-found", role: "status" })
   const cancel = h("button", { class: "plain", hidden: true, onclick: () => say("log-cancel") }, "Cancel")
   const node = h("span", { class: "log-search", role: "search" }, field, back, on, words, cancel)
@@ -68,7 +71,9 @@ export function makeSearch({ say, bytes, lines, show, place, size }) {
     }
   })
 
-  const counted = (told) => (told.place ? `${told.place.toLocaleString("en")} of ` : "") + `${told.hits.toLocaleString("en")}`
+  const grouped = (n) => n.toLocaleString("en")
+  const counted = (told) => (told.place ? `${grouped(told.place)} of ` : "") + grouped(told.hits)
+  const hits = (told) => `${told.more ? "more than " : ""}${counted(told)} hit${told.hits === 1 ? "" : "s"}`
 
   return {
     node,
@@ -79,9 +84,10 @@ export function makeSearch({ say, bytes, lines, show, place, size }) {
     told(told) {
       if (told.id !== id) return
       const around = hit && hit.around ? " · wrapped around" : ""
-      if (told.state === "searching") text(words, `Searching… ${bytes(told.done)} of ${bytes(told.of)}`)
-      else if (told.state === "counting") text(words, `${counted(told)} so far (${bytes(told.done)} of ${bytes(told.of)})${around}`)
-      else if (told.state === "counted") text(words, `${told.more ? "more than " : ""}${counted(told)} hit${told.hits === 1 ? "" : "s"}${around}`)
+      const far = `${bytes(told.done ?? 0)} of ${bytes(told.of ?? 0)}`
+      if (told.state === "searching") text(words, `Searching… ${far}`)
+      else if (told.state === "counting") text(words, `${counted(told)} so far (${far})${around}`)
+      else if (told.state === "counted") text(words, hits(told) + around)
       else if (told.state === "hit") {
         hit = told
         text(words, "Found")
