@@ -97,9 +97,7 @@ def main() -> int:
             server.ask("load in the background", 0)
             after = wait_for_rest(server, before)
             growth = memory.growth()
-            print(
-                f"at last, after {opened} pages: {after}, {memory.look():.0f} MB, grown by {growth:+.1%} in the second half"
-            )
+            print(f"at last, after {opened} pages: {after}, {memory.look():.0f} MB, {growth:+.1%} in the second half")
         browser.close()
     return 0 if after == before and growth < 0.1 else 1
 
