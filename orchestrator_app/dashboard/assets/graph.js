@@ -5,7 +5,7 @@ import { duration, h, STATUSES, text } from "./dom.js"
 
 const SVG = "http://www.w3.org/2000/svg"
 const STEP = { x: 250, y: 50 }, NODE = { width: 190, height: 36 }
-const CLOSEST = 300, LETTERS = 22
+const CLOSEST = 300, LETTERS = 20
 const GLYPHS = new Map(STATUSES.map(({ name, glyph, title }) => [name, { glyph, title }]))
 
 function s(tag, attributes = {}, ...children) {

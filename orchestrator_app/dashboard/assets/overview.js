@@ -15,10 +15,10 @@ export default function make(app) {
   }))
   const welcome = h("p", { class: "hint welcome", hidden: true },
     "No work units yet. Submit one with the button above, or in a terminal: orch submit my-change -p \"what to do\"")
-  const queue = makeQueue(app), running = makeRunning(app), hour = makeHour()
+  const queue = makeQueue(app), running = makeRunning(app), hour = makeHour(), errors = makeErrors(app)
   const node = h("section", { class: "overview" },
     h("div", { class: "tiles" }, ...[...tiles.values()].map((one) => one.tile)), welcome,
-    h("div", { class: "columns" }, h("div", { class: "main-column" }, queue.node), h("div", { class: "side-column" }, running.node, hour.node)))
+    h("div", { class: "columns" }, h("div", { class: "main-column" }, queue.node), h("div", { class: "side-column" }, running.node, hour.node, errors.node)))
 
   function counts() {
     const now = app.head?.counts ?? {}
@@ -35,12 +35,16 @@ export default function make(app) {
     frame(told) {
       if (told.queue) queue.apply(told.queue)
       if (told.running) running.apply(told.running)
-      if (told.hour) hour.apply(told.hour)
+      if (told.hour) {
+        hour.apply(told.hour)
+        errors.apply(told.hour.errors)
+      }
     },
     told: queue.told,
     tick(now) {
       queue.tick(now)
       running.tick(now)
+      errors.tick(now)
     },
   }
 }
@@ -71,7 +75,7 @@ function makeRunning(app) {
       },
       tick(now) {
         text(age, duration(now - this.unit.since))
-        text(eta, this.unit.eta ? `about ${duration(Math.max(0, this.unit.eta - now))} left` : "")
+        text(eta, this.unit.ends ? `about ${duration(this.unit.ends - now)} left` : "")
       },
     }
   }
@@ -119,5 +123,45 @@ function makeHour() {
       picture.setAttribute("aria-label", `${sum} units done in the last hour, at most ${most} in a minute`)
       text(said, sum ? `${sum.toLocaleString()} in the last hour · ${done.at(-2) ?? 0} in the last full minute · most in a minute ${most}` : "None yet.")
     },
+  }
+}
+
+// What went wrong most often in the last hour.
+function makeErrors(app) {
+  const list = h("ol", { class: "top-errors" }), none = h("p", { class: "hint" }, "None in the last hour.")
+  const all = app.link("errors", {}, "All errors")
+  const rows = new Map()
+  const node = h("section", { class: "panel", "aria-label": "Errors of the last hour" }, h("h2", {}, "Errors of the last hour"), none, list, all)
+
+  function row(key) {
+    const message = h("span", { class: "message" }), count = h("b", {}), age = h("span", { class: "age" }), whose = h("span", {})
+    const link = app.link("errors", { range: "hour", error: key }, message)
+    return {
+      node: h("li", {}, count, h("div", {}, link, h("div", { class: "meta" }, whose, age))),
+      update(one) {
+        this.last = one.last
+        text(count, `${one.count.toLocaleString()}×`)
+        text(message, plain(one.message).slice(0, 300))
+        const rest = one.total - one.units.length
+        whose.replaceChildren(...one.units.map(app.unitLink), rest > 0 ? ` and ${rest} more` : "")
+        this.tick(Date.now())
+      },
+      tick(now) { text(age, `${duration(now - this.last)} ago`) },
+    }
+  }
+
+  return {
+    node,
+    apply(found) {
+      for (const one of found) {
+        if (!rows.has(one.key)) rows.set(one.key, row(one.key))
+        rows.get(one.key).update(one)
+      }
+      const keys = found.map((one) => one.key)
+      for (const key of rows.keys()) if (!keys.includes(key)) rows.delete(key)
+      arrange(list, keys.map((key) => rows.get(key).node))
+      none.hidden = found.length > 0
+    },
+    tick: (now) => { for (const one of rows.values()) one.tick(now) },
   }
 }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Set
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from orchestrator_app import failures
 from orchestrator_app.dashboard import views
 from orchestrator_app.dashboard.attention import Queue
+from orchestrator_app.dashboard.estimates import estimates_of
 from orchestrator_app.dashboard.screen import Screen
 from orchestrator_app.states import Status
 
@@ -65,10 +68,13 @@ class Overview(Screen):
         if names == self._told and not due:
             return None
         self._told = names
-        orchestrator = self.session.orchestrator
+        orchestrator, now = self.session.orchestrator, time.time()
+        estimates = estimates_of(orchestrator)
         return {
             "order": names,
-            "units": {unit.name: views.unit_view(orchestrator, unit) for unit in due},
+            "units": {
+                unit.name: {**views.unit_view(orchestrator, unit), "ends": estimates.ends_at(unit, now)} for unit in due
+            },
             "more": len(self._running) - len(names),
         }
 
@@ -82,9 +88,20 @@ class Overview(Screen):
             await asyncio.sleep(LOOK)
 
     def _last_hour(self) -> dict[str, Any]:
+        orchestrator = self.session.orchestrator
+        estimates_of(orchestrator).read(orchestrator)
         now = datetime.now(UTC).replace(tzinfo=None)
         first = now.replace(second=0, microsecond=0) - timedelta(minutes=MINUTES - 1)
-        rows = self.session.orchestrator.rows(DONE_BY_MINUTE, [first])
+        rows = orchestrator.rows(DONE_BY_MINUTE, [first])
         done = {row["minute"]: row["done"] for row in rows}
         minutes = [first + timedelta(minutes=number) for number in range(MINUTES)]
-        return {"from": views.milliseconds(first), "done": [done.get(minute, 0) for minute in minutes]}
+        errors = [
+            {name: one[name] for name in ("key", "kind", "message", "count", "total")}
+            | {"last": views.milliseconds(one["last"]), "units": one["units"][:1]}
+            for one in failures.top(orchestrator)
+        ]
+        return {
+            "from": views.milliseconds(first),
+            "done": [done.get(minute, 0) for minute in minutes],
+            "errors": errors,
+        }
