@@ -37,6 +37,8 @@ class Recent:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._records: deque[Record] = deque(maxlen=KEPT)
+        #: The number of the newest record that is here; the board may be a moment ahead.
+        self.seq = 0
         #: Counts what may stand on the page of errors.
         self.wrong = 0
 
@@ -48,6 +50,7 @@ class Recent:
         )
         with self._lock:
             self._records.extend(records)
+            self.seq = records[-1].seq
             self.wrong += wrong
 
     def since(self, seq: int) -> list[Record]:
@@ -70,6 +73,7 @@ def join(board: Board, who: object) -> Recent:
     with _sharing:
         if board not in _shared:
             recent = Recent()
+            recent.seq = board.seq
             _shared[board] = (recent, board.watch(recent.notice), [])
         recent, _, users = _shared[board]
         users.append(who)

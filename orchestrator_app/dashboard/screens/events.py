@@ -21,7 +21,7 @@ class Events(Screen):
         self._recent = recent.join(self.board, self)
         self._loading: asyncio.Task | None = None
         self._paused = False
-        self._waiting = self._told_waiting = 0
+        self._waiting = 0
         self._begin(args)
 
     def close(self) -> None:
@@ -29,12 +29,16 @@ class Events(Screen):
         recent.leave(self.board, self)
 
     def changes(self, units: Set[str], items: Set[int]) -> Any | None:
-        if self._loading is not None or self.board.seq <= self._looked:
+        if self._loading is not None:
             return None
+        if self.board.seq > self._recent.seq:
+            self.touch()  # what this frame is of has not been noticed yet
         records = self._recent.since(self._looked)
-        missed = max(0, (records[-1].seq if records else self.board.seq + 1) - self._looked - 1)
+        if not records:
+            return None
+        missed = max(0, records[-1].seq - self._looked - 1)
         found = recent.lights(records, self._wanted)
-        self._looked = records[0].seq if records else self.board.seq
+        self._looked = records[0].seq
         if self._paused:
             self._waiting += len(found) + missed
             return {"waiting": self._waiting}
