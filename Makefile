@@ -25,7 +25,7 @@ demo: $(READY)
 
 test: $(READY_TO_TEST)
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(READY_TO_TEST)
 	$(BIN)/ruff check .

@@ -43,18 +43,26 @@ def login_url(folder: Path, url: str) -> str:
         return json.load(answer)["url"]
 
 
-def take(page: Page) -> None:
+def take(page: Page, home: str) -> None:
     page.locator(".queue .item").nth(2).wait_for(timeout=PATIENCE * 1000)
-    page.locator(".column.DONE .card").nth(3).wait_for(timeout=PATIENCE * 1000)
-    page.locator(".column.RUNNING .card").first.wait_for(timeout=PATIENCE * 1000)
-    page.screenshot(path=IMAGES / "dashboard-light.png")
+    page.get_by_label("Running now").locator(".card").first.wait_for(timeout=PATIENCE * 1000)
+    page.screenshot(path=IMAGES / "overview.png")
     page.get_by_label("Toggle theme").click()
     page.locator('.console[data-theme="dark"]').wait_for()
-    page.screenshot(path=IMAGES / "dashboard-dark.png")
+    page.goto(f"{home}/?page=board")
+    page.locator(".column.DONE .card").nth(3).wait_for(timeout=PATIENCE * 1000)
+    page.screenshot(path=IMAGES / "board-dark.png")
     page.get_by_label("Toggle theme").click()
-    page.locator(".column.RUNNING .unit-link").first.click()
-    page.locator(".unit-page .story li").nth(1).wait_for()
+    page.locator(".column.DONE .unit-link").first.click()
+    page.locator(".story li").nth(1).wait_for()
     page.screenshot(path=IMAGES / "unit.png")
+    page.goto(f"{home}/?page=timeline&rows=phase")
+    page.locator("canvas").first.wait_for()
+    page.wait_for_timeout(3000)  # Bokeh says nothing when it has drawn
+    page.screenshot(path=IMAGES / "timeline.png")
+    page.goto(f"{home}/?page=graph&finished=1")
+    page.locator(".graph .node").first.wait_for()
+    page.screenshot(path=IMAGES / "graph.png")
 
 
 def main() -> None:
@@ -67,9 +75,9 @@ def main() -> None:
         flags = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
-            page = browser.new_page(viewport={"width": 1440, "height": 1000})
+            page = browser.new_page(viewport={"width": 1400, "height": 900})
             page.goto(wait_for("a link", lambda: login_url(folder, url)))
-            take(page)
+            take(page, url)
             browser.close()
     finally:
         demo.send_signal(signal.SIGINT)

@@ -208,30 +208,41 @@ def test_nothing_that_units_and_agents_say_is_ever_executed(server, open_page, e
     assert page.locator(".console").evaluate("node => node.scrollWidth <= document.documentElement.clientWidth + 1")
 
 
-def test_after_a_crash_of_the_server_the_page_comes_back_by_itself_and_keeps_what_was_typed(
+def test_after_a_crash_of_the_server_every_page_comes_back_by_itself_and_keeps_what_was_typed(
     browser, tmp_path, wait_until
 ):
     first = Server.of(tmp_path).wait(wait_until)
-    first.submit("ask-crash")
+    first.submit("ask-crash", "quick-crash")
     context = browser.new_context()
+    context.set_default_timeout(60_000)
     page = context.new_page()
-    page.set_default_timeout(60_000)
     page.goto(first.login_url())
     item(page, "ask-crash").locator("textarea").fill("half an ans")
+    places = ["?page=board&q=crash", "?page=events&unit=ask", "?unit=ask-crash&tab=output"]
+    others = [context.new_page() for _ in places]
+    for other, place in zip(others, places, strict=True):
+        other.goto(f"{first.info['url']}/{place}")
+        other.locator(".console .dot.live").wait_for()
 
     os.kill(first.process.pid, signal.SIGKILL)
     first.process.wait()
     page.locator(".banner.stale", has_text="connection is lost").wait_for()
     second = Server(tmp_path, first.info["port"]).wait(wait_until)
     try:
-        page.locator(".console .dot.live").wait_for()
+        for other in (page, *others):
+            other.locator(".console .dot.live").wait_for()
         box = item(page, "ask-crash").locator("textarea")
         box.wait_for()
-
         assert box.input_value() == "half an ans"
         box.type("wer")
         item(page, "ask-crash").get_by_role("button", name="Answer").click()
         wait_until(lambda: second.status("ask-crash") == "DONE")
+
+        board, events, unit = others
+        board.locator(".column.DONE .card", has_text="ask-crash").wait_for()
+        events.locator(".events-row", has_text="ask-crash").filter(has_text="finish").wait_for()
+        unit.locator(".status.DONE").first.wait_for()
+        assert [other.url.partition("/?")[2] for other in others] == [place[1:] for place in places]
     finally:
         context.close()
         second.end()

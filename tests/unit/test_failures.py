@@ -60,8 +60,9 @@ PIECES = st.lists(
         st.text(max_size=6),
         st.integers(-5, 10**9).map(str),
         st.sampled_from(
-            [*"'\"`/\\:.,-_ \n\t#<>()[]~=\x1b\0", "/tmp/a b", "a/b.py", "0xfe", "12:30:01", "2026-01-02", "T10:11Z", "u-1",
-             " 5 s", "1m 05s", "deadbeef1", "https://x.y/z", "C:\\a", "can't", "'x y'", "\x1b[1m", "é", "…", "٣", "µs"]
+            [*"'\"`/\\:.,-_ \n\t#<>()[]~=\x1b\0", "/tmp/a b", "a/b.py", "0xfe", "12:30:01", "2026-01-02", "T10:11Z",
+             "u-1", " 5 s", "1m 05s", "deadbeef1", "https://x.y/z", "C:\\a", "can't", "'x y'", "\x1b[1m", "é", "…", "٣",
+             "µs"]
         ),
     )
 ).map("".join)  # fmt: skip
