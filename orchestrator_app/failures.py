@@ -25,6 +25,7 @@ NAMED, NEWEST = 20, 10
 EXCERPT_LINES, EXCERPT_BYTES = 40, 16_384
 
 _DURATION = r"[0-9]+([.,][0-9]+)? ?(ms|us|µs|ns|s|secs?|seconds?|min|mins|minutes?|m|h|hours?|d|days?)\b"
+_CLOCK = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?"
 #: In this order. Only what Python and RE2 (the database's) understand alike: no look-around, no \d, \w or \s, whose
 #: meaning differs, and no pattern that matches nothing.
 FOLDS: tuple[tuple[str, str], ...] = (
