@@ -11,6 +11,8 @@ Usual = Mapping[tuple[str, str], float]
 
 #: From this percentage on a progress is believed alone; below it, the more the less is known of the past.
 BELIEVED = 50.0
+#: Below this percentage a progress says nothing at all, also beside what is usual.
+LEAST = 0.1
 #: Below this percentage a progress alone says nothing: a minute at 1 % would promise an hour and a half.
 TOO_SOON = 5.0
 
@@ -22,7 +24,7 @@ def of_attempt(worked: float, percent: float | None, usual: float | None) -> flo
     """
     worked = max(0.0, worked)
     by_past = None if usual is None else max(0.0, usual - worked)
-    if percent is None or not 0 < percent <= 100:
+    if percent is None or not LEAST <= percent <= 100:
         return by_past
     by_progress = worked * (100 - percent) / percent
     if by_past is None:
