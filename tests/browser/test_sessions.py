@@ -195,7 +195,7 @@ def test_all_that_are_chosen_end_after_one_question(server, open_page, start) ->
 
 def test_order_and_filter_are_in_the_address_and_survive_a_reload(server, open_page, start) -> None:
     start("talks-cheap", "talks-dear", "dies-too")
-    page = open_page("/?page=sessions")
+    page = open_page("/?page=sessions", viewport={"width": 1400, "height": 900})
     say(server, "talks-dear", type="usage", usd=9)
     row(page, "talks-dear").get_by_text("$9.50").wait_for()
     row(page, "dies-too").get_by_text("Crashed").wait_for()

@@ -29,9 +29,11 @@ const COLUMNS = [
 ]
 const DOES = {
   restart: { label: "Restart", title: (what) => `Restart ${what}?`, action: "Restart", past: "restarted",
-    words: "What runs is stopped, with everything it started, and the phase starts again with its session. The files of the worktree stay." },
+    words: ["What runs is stopped, with everything it started, and the phase starts again with its session. The files of the worktree stay.",
+      "What runs is stopped, with everything it started, and the phases start again with their sessions. The files of the worktrees stay."] },
   cancel: { label: "Terminate…", title: (what) => `Terminate ${what}?`, action: "Terminate", past: "terminated", danger: true,
-    words: "What runs is stopped, with everything it started, and the unit is cancelled: nothing more happens to it. Its branch and worktree stay, and it can be reopened." },
+    words: ["What runs is stopped, with everything it started, and the unit is cancelled: nothing more happens to it. Its branch and worktree stay, and it can be reopened.",
+      "What runs is stopped, with everything it started, and the units are cancelled: nothing more happens to them. Their branches and worktrees stay, and they can be reopened."] },
 }
 
 const compact = (n) => (n < 10_000 ? n.toLocaleString() : n < 1e6 ? `${(n / 1e3).toFixed(n < 1e5 ? 1 : 0)}k` : `${(n / 1e6).toFixed(n < 1e8 ? 1 : 0)}M`)
@@ -162,7 +164,7 @@ export default function make(app, args) {
       .map((row) => ({ name: row.name, kind: kind === "cancel" ? kind : again(row), version: row.version }))
     if (!seen.length) return app.toast("None of these can be restarted: they start by themselves.", "error")
     const left = names.length - seen.length ? ` ${sessions(names.length - seen.length)} of the selected can't be, and stay as they are.` : ""
-    const agreed = await app.confirm({ title: does.title(seen.length === 1 ? seen[0].name : sessions(seen.length)), words: does.words + left,
+    const agreed = await app.confirm({ title: does.title(seen.length === 1 ? seen[0].name : sessions(seen.length)), words: does.words[seen.length === 1 ? 0 : 1] + left,
       action: seen.length === 1 ? does.action : `${does.action} ${sessions(seen.length)}`, danger: does.danger })
     if (!agreed) return
     // With the version that was seen: what has gone on to another phase meanwhile is not stopped.
