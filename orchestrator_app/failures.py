@@ -25,13 +25,12 @@ NAMED, NEWEST = 20, 10
 EXCERPT_LINES, EXCERPT_BYTES = 40, 16_384
 
 _DURATION = r"[0-9]+([.,][0-9]+)? ?(ms|us|µs|ns|s|secs?|seconds?|min|mins|minutes?|m|h|hours?|d|days?)\b"
-_CLOCK = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?"
 #: In this order. Only what Python and RE2 (the database's) understand alike: no look-around, no \d, \w or \s, whose
-#: meaning differs, and no pattern that matches nothing.
+#: meaning differs, and no pattern that matches nothing. The unit's own name is folded by then; it may be part of a path.
 FOLDS: tuple[tuple[str, str], ...] = (
     (r"\x1b\[[0-9;?]*[ -/]*[@-~]", ""),
     (r"[\x00-\x20\x7f]+", " "),
-    (r"https?://[^ \"'<>()]+", "<url>"),
+    (r"https?://([^ \"'<>()]|<unit>)+", "<url>"),
     (
         r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?",
         "<time>",
@@ -41,9 +40,9 @@ FOLDS: tuple[tuple[str, str], ...] = (
     (r"\"[^\"]+\"", '"…"'),
     (r"`[^`]+`", "`…`"),
     (r"(^|[^A-Za-z0-9])'[^']+'", r"\1'…'"),
-    (r"(^|[ (=:,\[])(~|[.][.]?)?/[^ \"'():,;<>]+", r"\1<path>"),
-    (r"[A-Za-z]:\\[^ \"'():,;<>]+", "<path>"),
-    (r"[A-Za-z0-9_.@-]+(/[A-Za-z0-9_.@+-]+)+[.][A-Za-z0-9]+", "<path>"),
+    (r"(^|[ (=:,\[])(~|[.][.]?)?/([^ \"'():,;<>]|<unit>)+", r"\1<path>"),
+    (r"[A-Za-z]:\\([^ \"'():,;<>]|<unit>)+", "<path>"),
+    (r"([A-Za-z0-9_.@-]|<unit>)+(/([A-Za-z0-9_.@+-]|<unit>)+)+[.][A-Za-z0-9]+", "<path>"),
     (rf"\b{_DURATION}( {_DURATION})*", "<duration>"),
     (r"\b0x[0-9a-fA-F]+", "#"),
     (r"\b[0-9]+([.,][0-9]+)*\b", "#"),

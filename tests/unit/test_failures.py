@@ -39,6 +39,7 @@ def test_what_differs_between_two_occurrences_is_folded(message: str, folded: st
 
 def test_the_name_of_the_unit_is_folded_where_it_stands_by_itself() -> None:
     assert fold("build-docs can't be built", "build-docs") == "<unit> can't be built"
+    assert fold("in worktrees/u-7/src/a.py or /tmp/u-7/x", "u-7") == "in <path> or <path>"
     assert fold("the tests failed", "test") == "the tests failed"
     assert fold("agent:u-7: gone", "u-7") == fold("agent:other: gone", "other")
 

@@ -135,18 +135,19 @@ export default function make(app, args) {
       h("h3", {}, "What to do"), h("p", { class: "errors-advice" }, found.advice),
       h("div", { class: "buttons" }, newest.unit ? h("button", { onclick: () => app.show("unit", { unit: newest.unit }) }, "Open the unit") : null, n ? retry : null),
       h("h3", {}, "The newest"), h("p", { class: "meta" }, newest.unit ? app.unitLink(newest.unit) : "the project",
-        newest.phase ? h("span", {}, `${newest.phase}, attempt ${newest.attempt}`) : null, h("span", {}, newest.actor)), whole(newest),
+        newest.phase ? h("span", {}, `${newest.phase}, attempt ${newest.attempt}`) : null, h("span", {}, newest.actor)), whole(newest, found.excerpt),
       h("h3", {}, found.excerpt ? `The end of its output${found.excerpt.whole ? "" : " (the unit's page has all of it)"}` : "Output"),
-      found.excerpt ? h("pre", { class: "log errors-log", tabIndex: 0, "aria-label": "The end of the output" }, plain(found.excerpt.text))
+      found.excerpt ? h("pre", { class: "words open errors-log", tabIndex: 0, "aria-label": "The end of the output" }, plain(found.excerpt.text))
         : h("p", { class: "hint" }, "There is no output of this attempt."),
       found.occurrences.length > 1 ? h("h3", {}, `The newest ${found.occurrences.length}`) : null,
       found.occurrences.length > 1 ? h("ul", { class: "errors-others" }, ...others) : null,
     ].filter(Boolean)
   }
-  function whole(one) {
+  function whole(one, excerpt = null) {
     const data = one.data && one.data !== "{}" ? one.data : null
+    const repeated = one.item && (one.item === one.words || excerpt?.text.trim().endsWith(one.item.trim()))
     return h("div", {}, h("pre", { class: "words open" }, plain(one.words)),
-      one.item && one.item !== one.words ? h("pre", { class: "words open" }, plain(one.item)) : null, data ? h("pre", { class: "words open" }, plain(data)) : null)
+      one.item && !repeated ? h("pre", { class: "words open" }, plain(one.item)) : null, data ? h("pre", { class: "words open" }, plain(data)) : null)
   }
 
   const asked = args.error

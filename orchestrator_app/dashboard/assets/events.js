@@ -95,7 +95,16 @@ export default function make(app, args) {
     event.preventDefault()
     pause(!paused)
   }
+  function onPress(event) {
+    if (!event.composedPath().includes(menu)) menu.open = false
+  }
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return
+    menu.open = false
+    menu.firstElementChild.focus()
+  })
   window.addEventListener("keydown", onKey)
+  window.addEventListener("pointerdown", onPress)
 
   function rowOf(row) {
     const opener = h("button", { class: "plain events-open", "aria-expanded": "false", "aria-label": `Details of ${row.seq}`, onclick: () => toggle(item, opener, row) }, "▸")
@@ -185,6 +194,7 @@ export default function make(app, args) {
     close() {
       clearTimeout(typing)
       window.removeEventListener("keydown", onKey)
+      window.removeEventListener("pointerdown", onPress)
     },
   }
 }
