@@ -26,7 +26,7 @@ EXCERPT_LINES, EXCERPT_BYTES = 40, 16_384
 
 _DURATION = r"[0-9]+([.,][0-9]+)? ?(ms|us|µs|ns|s|secs?|seconds?|min|mins|minutes?|m|h|hours?|d|days?)\b"
 #: In this order. Only what Python and RE2 (the database's) understand alike: no look-around, no \d, \w or \s, whose
-#: meaning differs, and no pattern that matches nothing. The unit's own name is folded by then; it may be part of a path.
+#: meaning differs, and no pattern that matches nothing. The unit's own name is folded by then: it may be in a path.
 FOLDS: tuple[tuple[str, str], ...] = (
     (r"\x1b\[[0-9;?]*[ -/]*[@-~]", ""),
     (r"[\x00-\x20\x7f]+", " "),
