@@ -138,7 +138,20 @@ export function start({ model, el }) {
     }
     strip.fault(frame.fault)
     root.dataset.seq = frame.seq
-    send({ type: "ack", frame: frame.frame })
+    acknowledge(frame.frame)
+  }
+
+  // The next frame may come when this one is on the screen, so that none is applied that nobody sees. A page that is
+  // hidden draws nothing: it says so at once, and so hears soon of what it may have to announce.
+  function acknowledge(number) {
+    if (document.hidden) return send({ type: "ack", frame: number })
+    const done = () => {
+      clearTimeout(late)
+      cancelAnimationFrame(next)
+      send({ type: "ack", frame: number })
+    }
+    const late = setTimeout(done, 1000) // it was hidden just now
+    const next = requestAnimationFrame(done)
   }
 
   const onPop = () => { const { page, args } = asked(); open(page, args) }
