@@ -38,6 +38,7 @@ docs: $(READY)
 
 bench: $(READY_TO_TEST)
 	$(BIN)/python benchmarks/dispatch.py
+	$(BIN)/python benchmarks/feed.py
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Playwright, sync_playwright
 
 #: Seconds that pages have to draw the rest once the load has ended.
 REST = 5
@@ -209,11 +209,11 @@ def serve_naive(units: int) -> None:
         load.commits.append((number + 1, time.time() * 1000, 1))
 
     load = Load(change)
-    server = pn.serve(page, port=0, show=False, threaded=True)
-    while not getattr(server, "port", None):
-        time.sleep(0.05)
-    url = f"http://localhost:{server.port}/"
-    converse({"prepare": dict, "login": lambda: url, "load": load.run})
+    server = pn.io.server.get_server(page, port=0)
+    commands = {"login": lambda: f"http://localhost:{server.port}/", "load": load.run}
+    threading.Thread(target=converse, args=(commands,), daemon=True).start()
+    server.start()
+    server.io_loop.start()
 
 
 class Served:
@@ -261,6 +261,16 @@ def served(*arguments: str) -> Iterator[Served]:
 
 
 # -- the browsers
+
+
+def launch(playwright: Playwright) -> Browser:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next((path for path in map(shutil.which, names) if path), None)
+    if program is None:
+        raise SystemExit(f"no Chromium on the PATH ({', '.join(names)}): install it")
+    return playwright.chromium.launch(
+        executable_path=program, args=[*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
+    )
 
 
 def open_page(browser: Browser, url: str, page_path: str, wanted: str, read: str) -> Any:
@@ -363,11 +373,9 @@ def main() -> None:
     if options.serve:
         which, *rest = options.serve
         return serve_ours(rest[0], int(rest[1])) if which == "ours" else serve_naive(int(rest[0]))
-    program = next(path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path)
-    flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=flags)
+        browser = launch(playwright)
         parts = [options.only] if options.only else ["ours", "naive", "ready", "rest"]
         if {"ours", "naive"} & set(parts):
             load = f"{options.rate:g} transitions/s over {options.units} units"

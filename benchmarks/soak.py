@@ -11,13 +11,11 @@ in the second half of the time (of 4 minutes or more) has grown by more than a t
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import statistics
 import tempfile
 import time
 
-from feed import FLAGS, Served, served
+from feed import Served, launch, served
 from playwright.sync_api import Browser, sync_playwright
 
 PAGES = ("overview", "board", "timeline", "graph", "sessions", "events", "errors", "settings", "unit&unit=unit-0")
@@ -74,10 +72,8 @@ def main() -> int:
     parser.add_argument("--tabs", type=int, default=4)
     parser.add_argument("--rate", type=float, default=200)
     options = parser.parse_args()
-    program = next(path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path)
-    flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
-        browser = playwright.chromium.launch(executable_path=program, args=flags)
+        browser = launch(playwright)
         with served("ours", folder, str(UNITS)) as server:
             server.ask("prepare")
             visit(browser, server, 1, 0)  # what is made once
