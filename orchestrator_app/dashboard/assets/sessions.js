@@ -58,6 +58,7 @@ export default function make(app, args) {
     return [name, { chip, count }]
   }))
   const choice = h("select", { onchange: () => sort(choice.value) }, ...COLUMNS.map((one) => h("option", { value: one.key }, one.title)))
+  const turn = h("button", { class: "narrow-only", onclick: () => sort(sorted) })
   const legend = h("p", { class: "hint" })
   const said = h("strong", { role: "status" })
   const bulk = h("div", { class: "bulk", role: "region", "aria-label": "Selected sessions", hidden: true }, said,
@@ -84,7 +85,7 @@ export default function make(app, args) {
   const rest = h("p", { class: "hint", hidden: true })
   const node = h("section", { class: "sessions", tabIndex: -1, "aria-label": "Sessions" }, h("h2", { class: "sr" }, "Sessions"),
     h("div", { class: "tools" }, h("div", { class: "buttons", role: "group", "aria-label": "Health" }, ...[...chips.values()].map((one) => one.chip)),
-      h("label", { class: "inline narrow-only" }, "Sort by ", choice)),
+      h("label", { class: "inline narrow-only" }, "Sort by ", choice), turn),
     none, table, rest, legend, bulk)
 
   function asked(said = "") {
@@ -128,6 +129,8 @@ export default function make(app, args) {
       text(arrow, key !== sorted ? "" : down ? " ▾" : " ▴")
     }
     choice.value = sorted
+    text(turn, down ? "▾" : "▴")
+    turn.setAttribute("aria-label", down ? "Biggest first: turn the order" : "Smallest first: turn the order")
     const counts = new Map()
     for (const row of rows.values()) counts.set(row.health, (counts.get(row.health) ?? 0) + 1)
     for (const [name, { chip, count }] of chips) {
