@@ -57,6 +57,7 @@ def take(page: Page, home: str) -> None:
     page.locator(".story li").nth(1).wait_for()
     page.screenshot(path=IMAGES / "unit.png")
     page.goto(f"{home}/?page=timeline&rows=phase")
+    page.get_by_role("button", name="1 min", exact=True).click()
     page.locator("canvas").first.wait_for()
     page.wait_for_timeout(3000)  # Bokeh says nothing when it has drawn
     page.screenshot(path=IMAGES / "timeline.png")

@@ -205,7 +205,8 @@ def test_nothing_that_units_and_agents_say_is_ever_executed(server, open_page, e
 
     assert page.evaluate("window.__x") is None
     assert page.locator(".console img, .console iframe, .console script, .console a[href^=javascript]").count() == 0
-    assert page.locator(".console[data-theme]").evaluate("node => node.scrollWidth <= document.documentElement.clientWidth + 1")
+    shell = page.locator(".console[data-theme]")
+    assert shell.evaluate("node => node.scrollWidth <= document.documentElement.clientWidth + 1")
 
 
 def test_after_a_crash_of_the_server_every_page_comes_back_by_itself_and_keeps_what_was_typed(
