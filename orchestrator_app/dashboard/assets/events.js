@@ -2,7 +2,8 @@
 
 import { clock, h, text } from "./dom.js"
 
-const MOST = 2000
+// Rows in the page: while they stream in, of which each costs at every frame, and while someone reads back.
+const LIVE = 400, MOST = 2000
 const KINDS = [
   ["transition", "Transitions"], ["event", "Events"], ["progress", "Progress and heartbeats"], ["attention", "Attention"],
   ["verdict", "Verdicts"], ["usage", "Usage"], ["session", "Sessions"],
@@ -144,7 +145,7 @@ export default function make(app, args) {
     return item
   }
   function trim() {
-    while (list.childElementCount > MOST) {
+    while (list.childElementCount > (paused ? MOST : LIVE)) {
       list.lastElementChild.remove()
       ended = false
     }
