@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator_app.errors import IllegalMoveError, NotFoundError, StaleVersionError, UsageError
-from orchestrator_app.fields import check_fields, complete_fields
+from orchestrator_app.fields import DEFAULTS, check_fields, complete_fields
 from orchestrator_app.gate import Draft
 from orchestrator_app.model import Unit
 from orchestrator_app.policy import refusals
@@ -100,11 +100,16 @@ def submit(request: Request, draft: Draft, context: Context, *, units: list[dict
                 raise NotFoundError(f"{name} is to come after {blocker!r}, which doesn't exist: submit that one first")
     for name in in_order({name: fields["after"] for name, fields in new.items()}):
         fields = new[name]
-        given = {key: value for key, value in fields.items() if key != "name" and value not in (None, "", [], 0)}
+        given = {key: value for key, value in fields.items() if key != "name" and _is_said(key, value)}
         given["workflow"] = fields["workflow"]
         phase = context.project.workflows[fields["workflow"]].first.name
         draft.move(name, Trigger.SUBMIT, actor=request.actor, cause=request.cause, phase=phase, fields=given)
     return {"units": list(new), "seq": draft.next_seq - 1}
+
+
+def _is_said(field: str, value: Any) -> bool:
+    """Whether a field was given: 0 retries are something else than none said."""
+    return bool(value) if DEFAULTS[field] is list else value != DEFAULTS[field]
 
 
 def _check_references(fields: Mapping[str, Any], project: Project) -> None:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from typing import Any
 
 from orchestrator_app.agents.command import deliver_answer, run_dir, spec_for
@@ -457,7 +458,9 @@ class Scheduler:
             wrote = (run_dir(self.project, unit.name, unit.attempt) / "output.log").stat().st_mtime
         except OSError:
             wrote = None
-        silent = health.silent_for(now, self._started.get(unit.name, 0.0), self._spoke.get(unit.name), wrote)
+        # An attempt that was taken back after a restart of the server has run since its unit does.
+        started = self._started.get(unit.name, unit.since.replace(tzinfo=UTC).timestamp())
+        silent = health.silent_for(now, started, self._spoke.get(unit.name), wrote)
         if silent < phase.stall:
             due = now + max(phase.stall - silent, 0.01)
             heapq.heappush(self._timers, (due, "silence", unit.name, unit.attempt))

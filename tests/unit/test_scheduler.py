@@ -370,10 +370,20 @@ def test_a_silent_attempt_needs_a_person_and_goes_on_when_it_speaks_again(world)
 def test_silence_is_noticed_after_a_restart_too(world):
     world.submit("a")
 
+    world.scheduler._started.clear()  # what a new process knows of it
     world.scheduler.recover()
     world.step(601)
 
-    assert world.item.kind == "stall"
+    assert world.item.kind == "stall" and "silent for 10 min" in world.item.title
+
+
+def test_no_retries_at_all_can_be_asked_for(world):
+    world.submit("a", retries=0)
+
+    world.exits("a", 1)
+
+    assert world.board.row("a").retries == 0
+    assert world.status("a") is Status.NEEDS_ATTENTION
 
 
 def test_a_retry_of_a_silent_attempt_waits_until_it_is_gone(world):
