@@ -66,6 +66,7 @@ class SubmitForm:
             label="Submit a unit",
             icon="add",
             variant="contained",
+            sx={"whiteSpace": "nowrap"},
             on_click=lambda _: self.dialog.param.update(open=True),
         )
 
