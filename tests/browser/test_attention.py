@@ -235,14 +235,15 @@ def test_a_notification_comes_only_to_those_who_want_it_once_for_many_and_leads_
     assert shown(page) + shown(other) == []
     page.context.clock.fast_forward(5_000)
 
-    (told,) = shown(page) + shown(other)
+    # Two tabs that speak in the same moment use the same tag, and so are one notification to the browser.
+    (told,) = {tuple(one) for one in shown(page) + shown(other)}
     assert told[0] == "2 things need you"
     assert sorted(told[1].split("\n")) == ["ask-bell-1 asks: Which database?", "ask-bell-2 asks: Which database?"]
     asking(server, wait_until, "ask-bell-3")
     for one in (page, other):
         item(one, "ask-bell-3").wait_for()
     page.context.clock.fast_forward(5_000)
-    single = page if len(shown(page)) > (told in shown(page)) else other
+    single = page if len(shown(page)) > (list(told) in shown(page)) else other
     assert single.evaluate("window.__shown.at(-1).options.body") == "ask-bell-3 asks: Which database?"
     single.evaluate("window.__shown.at(-1).onclick()")
     single.wait_for_url("**/?unit=ask-bell-3")

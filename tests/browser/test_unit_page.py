@@ -8,6 +8,8 @@ import pytest
 from dashboard_kit import PAYLOADS, Server, not_reloaded
 from playwright.sync_api import expect
 
+expect.set_options(timeout=40_000)
+
 WORKER = """
 case "$ORCH_UNIT:$ORCH_PHASE" in
   note*:*) while [ ! -e "$ORCH_PROJECT/stop-$ORCH_UNIT" ]; do sleep 0.1; done ;;
