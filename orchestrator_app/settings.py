@@ -32,6 +32,7 @@ __all__ = [
 
 FILE_NAME = "orchestrator.toml"
 STATE_NAME = ".orchestrator"
+MEGABYTE = 1 << 20
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
@@ -50,7 +51,7 @@ class Agent:
 
 @dataclass(frozen=True)
 class Phase:
-    """A step of a workflow. Times are seconds; None is no limit."""
+    """A step of a workflow. Times are seconds, `memory` is in bytes; None is no limit."""
 
     name: str
     agent: str | None
@@ -59,6 +60,8 @@ class Phase:
     retries: int
     timeout: float | None
     stall: float | None
+    on_stall: str  # "ask" | "restart" | "cancel"
+    memory: int | None
     slots: int | None
     back_to: str | None
     reworks: int
@@ -90,7 +93,9 @@ class Workflow:
 
 @dataclass(frozen=True)
 class Project:
-    """Everything that the settings decide. `state` is the directory of the log, the runs and the worktrees."""
+    """Everything that the settings decide. `state` is the directory of the log, the runs and the worktrees.
+
+    `output_limit` and `low_disk` are bytes; 0 is no limit."""
 
     root: Path
     state: Path
@@ -105,6 +110,8 @@ class Project:
     host: str
     port: int
     grace: float
+    output_limit: int
+    low_disk: int
     retry_delay: float
     retry_factor: float
     retry_max_delay: float
@@ -193,6 +200,8 @@ class _Reader:
             host=server["host"],
             port=server["port"],
             grace=project["grace"],
+            output_limit=int(project["output_limit"] * MEGABYTE),
+            low_disk=int(project["low_disk"] * MEGABYTE),
             retry_delay=retry["delay"],
             retry_factor=retry["factor"],
             retry_max_delay=retry["max_delay"],
@@ -232,6 +241,8 @@ class _Reader:
             retries=values["retries"],
             timeout=values["timeout"] or None,
             stall=values["stall"] or None,
+            on_stall=values["on_stall"],
+            memory=int(values["memory"] * MEGABYTE) or None,
             slots=values["slots"] or None,
             back_to=values["back_to"],
             reworks=values["reworks"],

@@ -51,6 +51,18 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "project.label_slots", "table of integers", {}, "how many units with a label run at once, for example {gpu = 1}"
     ),
+    Setting(
+        "project.output_limit",
+        "megabytes",
+        100.0,
+        "how much output of one attempt is kept: of a longer one its beginning and its end; 0 is no limit",
+    ),
+    Setting(
+        "project.low_disk",
+        "megabytes",
+        200.0,
+        "nothing new is started while less than this is free where `.orchestrator` lies; 0 is never",
+    ),
     Setting("server.host", "address", "127.0.0.1", "the address the server listens on"),
     Setting("server.port", "port", 5006, "the port of the dashboard and the API; 0 takes a free one"),
     Setting("retry.delay", "seconds", 2.0, "the wait before the first automatic retry"),
@@ -106,8 +118,21 @@ SETTINGS: tuple[Setting, ...] = (
         "phases.NAME.stall",
         "seconds",
         0.0,
-        "silence (no message, no output) after which it needs a person; 0 is never."
+        "silence (no message, no output) after which `on_stall` is done; 0 is never."
         " What the screens call stale and stuck stands in [health]",
+    ),
+    Setting(
+        "phases.NAME.on_stall",
+        "ask | restart | cancel",
+        "ask",
+        "what is done about a silent attempt: ask a person while it goes on, stop it and run the phase again as if"
+        " it had failed (with its retries), or cancel the unit",
+    ),
+    Setting(
+        "phases.NAME.memory",
+        "megabytes",
+        0.0,
+        "an attempt whose processes together hold more memory is stopped and counts as failed; 0 is no limit",
     ),
     Setting(
         "phases.NAME.slots",
@@ -232,6 +257,7 @@ READERS = {
     "integer, 1 or more": lambda value: _integer(value, 1),
     "number, 1 or more": lambda value: _number(value, 1),
     "seconds": lambda value: _number(value, 0),
+    "megabytes": lambda value: _number(value, 0),
     "port": lambda value: _integer(value, 0, 65535),
     "command": _command,
     "list of names": _names,
