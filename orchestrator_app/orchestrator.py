@@ -32,7 +32,8 @@ STOP_MARGIN = 20.0
 class Orchestrator:
     """One project's scheduler, log and model. Everything public may be called from any thread.
 
-    `executor`, `clock` and `chance` are for tests; left out, attempts are real processes in real time.
+    `executor`, `clock`, `wall` and `chance` are for tests; left out, attempts are real processes in real time. `clock`
+    is steady and decides when something is due; `wall` (where only `clock` is given, that one) says what is written.
     """
 
     def __init__(
@@ -40,13 +41,15 @@ class Orchestrator:
         project: Project,
         *,
         executor: Executor | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
+        wall: Callable[[], float] | None = None,
         chance: random.Random | None = None,
     ) -> None:
         self.project = project
         self.board = Board()
         self._executor = executor
-        self._clock = clock
+        self._clock = clock or time.monotonic
+        self._wall = wall or clock or time.time
         self._chance = chance
         self._scheduler: Scheduler | None = None
         self.log: Log | None = None
@@ -67,14 +70,16 @@ class Orchestrator:
             gate.replay()
             self._check_settings()
             crew = partial(Crew, project) if project.isolation == "worktree" else None
-            self._scheduler = Scheduler(project, gate, executor, crew, clock=self._clock, chance=self._chance)
+            self._scheduler = Scheduler(
+                project, gate, executor, crew, clock=self._clock, wall=self._wall, chance=self._chance
+            )
         except BaseException:
             if self.log is not None:
                 self.log.close()
             executor.close()
             raise
         self._executor = executor
-        self.started_at = self._clock()
+        self.started_at = self._wall()
         return self._scheduler
 
     def _check_settings(self) -> None:
@@ -118,6 +123,8 @@ class Orchestrator:
             raise WatcherWriteError("a watcher may not write: it observes; send the request from another thread")
         if self._scheduler is None:
             raise OrchError("the orchestrator is not running: start it first")
+        if not self._scheduler.alive:
+            raise OrchError(f"nothing can be changed now: {self._scheduler.fault}")
         if kind not in KINDS:
             raise OrchError(f"no request {kind!r}; there are {', '.join(KINDS)}")
         request = Request(kind, unit, actor or f"operator:{default_operator()}", args, new_cause(), version)

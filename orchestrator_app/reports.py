@@ -25,12 +25,13 @@ SPOKEN = ("progress", "ask", "usage", "review", "heartbeat", "session", "test", 
 
 
 class Reports:
-    """Takes in one report after the other. `prepared` are attempts to start once the draft is committed."""
+    """Takes in one report after the other. `prepared` are attempts to start once the draft is committed; `crew` does
+    what is to be done in git."""
 
     def __init__(self, project: Project, chance: random.Random, crew: Crew | None) -> None:
         self._project = project
         self._chance = chance
-        self._crew = crew
+        self.crew = crew
         self.prepared: list[AttemptSpec] = []
 
     def take(self, item: Report | Result, draft: Draft) -> bool:
@@ -152,8 +153,8 @@ class Reports:
         phase = self._phase(unit)
         if phase.kind == "merge":
             return self._verified(draft, unit, phase, report)
-        if self._crew is not None and report.why != "spawn":
-            self._crew.seal(unit.name, unit.attempt, unit.phase, report)
+        if self.crew is not None and report.why != "spawn":
+            self.crew.seal(unit.name, unit.attempt, unit.phase, report)
             return False
         self._conclude(draft, unit, report)
         return True
@@ -212,7 +213,7 @@ class Reports:
                     data={"old": old, "new": new},
                 )
                 if item.path is None:
-                    self._crew.advance(unit.name, unit.attempt, old, new)
+                    self.crew.advance(unit.name, unit.attempt, old, new)
                 else:
                     self.prepared.append(spec_for(self._project, unit, phase, item.path, self._project.verify))
         return False
@@ -220,9 +221,9 @@ class Reports:
     def _verified(self, draft: Draft, unit: Unit, phase: Phase, report: Exited) -> bool:
         """The verify command has run on the merged tree."""
         if report.why == "exit" and report.code == 0 and unit.merge is not None:
-            self._crew.advance(unit.name, unit.attempt, unit.merge["old"], unit.merge["new"])
+            self.crew.advance(unit.name, unit.attempt, unit.merge["old"], unit.merge["new"])
             return False
-        self._crew.clean(unit.name, merged=False)
+        self.crew.clean(unit.name, merged=False)
         if report.why == "exit" and report.code:
             why = f"verify failed on the merged tree, exit code {report.code}"
             tail = output_tail(self._project, unit.name, unit.attempt)

@@ -4,6 +4,9 @@ A step takes what has come in (requests, reports of attempts, results of git wor
 then acts on what it committed. What lies outside follows from the committed moves alone: a `start` begins an attempt, a
 `continue` hands over the answer, and an attempt of a unit that is neither running nor waiting is stopped. Time,
 chance and the executor are arguments, so that a test runs a week in a millisecond.
+
+Two clocks: `now` is steady (it only goes forward, at one pace) and decides when something is due; the wall clock says
+what is written down. How far they are apart (`drift`) is measured in every step, for people set the wall clock.
 """
 
 from __future__ import annotations
@@ -15,21 +18,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import UTC
 from typing import Any
 
-from orchestrator_app.agents.command import deliver_answer, run_dir, spec_for
+from orchestrator_app.agents.command import deliver_answer, output_tail, spec_for
+from orchestrator_app.disk import Room
 from orchestrator_app.errors import OrchError, StoreError
 from orchestrator_app.executors.base import AttemptSpec, Executor, Report, Said
 from orchestrator_app.gate import SCHEDULER, Draft, Gate, new_cause
 from orchestrator_app.model import Unit
-from orchestrator_app.policy import attention, health, outcome
+from orchestrator_app.policy import attention, outcome
+from orchestrator_app.policy.attention import ANSWERED
 from orchestrator_app.policy.conflicts import overlap
 from orchestrator_app.policy.dispatch import Depths, ReadyQueue, Slots, rank
 from orchestrator_app.policy.fit import missing
 from orchestrator_app.reports import Reports
 from orchestrator_app.requests import Context, Request, carry_out
 from orchestrator_app.settings import Phase, Project
+from orchestrator_app.silence import Silence
 from orchestrator_app.states import Status, Trigger
 from orchestrator_app.store.records import Record, Transition
 from orchestrator_app.workspace.crew import Crew, Prepared, Result
@@ -41,6 +46,15 @@ GATHER = 0.005
 
 #: After a failed commit, seconds until the next try.
 STORE_RETRY = 1.0
+
+#: While attempts run or nothing may start for lack of room, seconds between two looks at the disk.
+DISK_LOOK = 10.0
+
+#: A step that takes longer than so many seconds is said in the header: nothing moves meanwhile.
+LONG_STEP = 5.0
+
+#: After an unexpected error, seconds until the thread goes on: an error that stays must not take all of a processor.
+ERROR_PAUSE = 0.5
 
 
 class Scheduler:
@@ -54,28 +68,52 @@ class Scheduler:
         crew: Callable[[Callable[[Result], None]], Crew] | None = None,
         *,
         chance: random.Random | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.project = project
         self.gate = gate
         self.board = gate.board
         self.executor = executor
         self.clock = clock
-        #: Why it can't work as it should; None when it can.
-        self.fault: str | None = None
+        self.wall = wall
+        #: What keeps it from working as it should, by kind: log, journal, disk, error, thread.
+        self.faults: dict[str, str] = {}
+        self._hire = crew
         self._crew = crew(self.put) if crew else None
         self._chance = chance or random.Random()
         self._inbox: deque[Request | Result] = deque()
         self._reports = Reports(project, self._chance, self._crew)
         self._live: dict[str, int] = {}
         self._stopping: set[tuple[str, int]] = set()
-        self._spoke: dict[str, float] = {}
-        self._started: dict[str, float] = {}
+        self._silence = Silence(project)
+        self._room = Room(project.state, project.low_disk)
+        self._drift = wall() - clock()
+        #: Of each unit that waits: its `not_before`, and when that is by the steady clock. Fixed when it is first seen,
+        #: so that setting the wall clock neither shortens nor prolongs a wait.
+        self._waits: dict[str, tuple[float, float]] = {}
         self._closing = False
         self._leave = False
         self._retained: list[Report | Result] = []
         self._thread: threading.Thread | None = None
+        self._step_began: float | None = None
         self._rebuild(clock())
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests are taken: its thread runs, or it is moved by hand. From any thread."""
+        return self._thread is None or self._thread.is_alive() or self._finished()
+
+    @property
+    def fault(self) -> str | None:
+        """Why it can't work as it should, in one line; None when it can. From any thread."""
+        found = list(self.faults.values())
+        began = self._step_began
+        if not self.alive:
+            found.insert(0, "the scheduler's thread has died: restart the server; running agents are taken back")
+        elif began is not None and (taken := time.monotonic() - began) > LONG_STEP:
+            found.insert(0, f"the scheduler has been busy with one step for {taken:.0f} s; nothing moves meanwhile")
+        return "; ".join(found) or None
 
     # -- what is derived from the model
 
@@ -85,6 +123,7 @@ class Scheduler:
         self._depths = Depths()
         self._slots = Slots(self.project.slots, self.project.label_slots)
         self._timers: list[tuple[float, str, str, int]] = []
+        self._looks = False
         self._touching: dict[str, tuple[str, ...]] = {}
         for unit in list(self.board.units.values()):
             if not unit.ended:
@@ -112,11 +151,20 @@ class Scheduler:
             self._touching.pop(unit.name, None)
         if unit.status is not Status.READY or live is not None:
             self._queue.discard(unit.name)
-        elif unit.not_before is not None and unit.not_before > now:
+        elif (due := self._due(unit)) > now:
             self._queue.discard(unit.name)
-            heapq.heappush(self._timers, (unit.not_before, "ready", unit.name, unit.version))
+            heapq.heappush(self._timers, (due, "ready", unit.name, unit.version))
         else:
             self._queue.push(unit.name, self._rank(unit))
+
+    def _due(self, unit: Unit) -> float:
+        """When a READY unit may start, by the steady clock."""
+        if unit.not_before is None:
+            self._waits.pop(unit.name, None)
+            return 0.0
+        if unit.name not in self._waits or self._waits[unit.name][0] != unit.not_before:
+            self._waits[unit.name] = (unit.not_before, unit.not_before - self._drift)
+        return self._waits[unit.name][1]
 
     def _rank(self, unit: Unit) -> tuple[int, int, int]:
         return rank(unit, self._depths.of(unit.name))
@@ -141,11 +189,17 @@ class Scheduler:
                     self._deliver(unit)
         self.executor.recover(open_attempts)
         for name, attempt in self._live.items():
-            if self.board.row(name).status not in (Status.RUNNING, Status.NEEDS_ATTENTION):
+            if not self._may_go_on(self.board.row(name)):
                 self._stop(name, attempt)
         if self._crew is not None:
             self._crew.sweep(self._is_merged)
         self._rebuild(self.clock())
+
+    def _may_go_on(self, unit: Unit) -> bool:
+        """Whether the unit's newest attempt, if it is alive, is to live on: it runs, or a person will tell it more."""
+        if unit.status is not Status.NEEDS_ATTENTION:
+            return unit.status is Status.RUNNING
+        return unit.item is not None and self.board.attention[unit.item].kind in ANSWERED
 
     def _is_merged(self, name: str) -> bool:
         """Whether the unit is DONE by a merge; an accepted one may have work that is in no other branch."""
@@ -161,15 +215,33 @@ class Scheduler:
             try:
                 reports = self._gather(self.executor.wait(timeout), until=ended + cost)
                 begun = time.perf_counter()
-                self.step(self.clock(), reports)
+                self._step_began = time.monotonic()
+                self.step(self.clock(), reports, self.wall())
                 self.gate.log.tend()
+                self._step_began = None
                 ended = time.perf_counter()
                 cost = min(ended - begun, GATHER)
             except Exception as error:
-                logger.exception("the scheduler could not act on what it had decided")
-                self.fault = (
-                    f"the scheduler met an unexpected error ({type(error).__name__}: {error}); see the server's log"
-                )
+                self._start_over(error)
+
+    def _start_over(self, error: Exception) -> None:
+        """What was decided could not be acted on, or not in full. What runs is found out anew, as after a crash."""
+        logger.error("the scheduler could not act on what it had decided", exc_info=error)
+        self.faults["error"] = _unexpected(error)
+        time.sleep(ERROR_PAUSE)
+        try:
+            if self._crew is not None:
+                self._crew.close()
+                self._crew = self._reports.crew = self._hire(self.put)
+            self.step(self.clock(), (), self.wall())
+            self.executor.close()
+            self.executor.open()
+            self._live.clear()
+            self._stopping.clear()
+            self.recover()
+        except Exception:
+            logger.exception("the scheduler could not start over; it tries again")
+        self._step_began = None
 
     def _gather(self, reports: list[Report], until: float) -> list[Report]:
         """Under load, wait for more reports, so that they share a commit: at most as long as the step before took, and
@@ -200,11 +272,13 @@ class Scheduler:
 
     # -- one step
 
-    def step(self, now: float, reports: Sequence[Report] = ()) -> list[Record]:
+    def step(self, now: float, reports: Sequence[Report] = (), wall: float | None = None) -> list[Record]:
         """Take in everything, decide, commit once, act. Returns what was committed.
 
-        When the log can't be written, nothing has changed: requests are refused, and the rest is tried again.
+        `now` is the steady time, `wall` the epoch (without it: the same). When the log can't be written, nothing has
+        changed: requests are refused, and the rest is tried again.
         """
+        self._drift = 0.0 if wall is None else wall - now
         taken: list[Report | Result] = [*self._retained, *reports]
         requests: list[Request] = []
         while self._inbox:
@@ -218,42 +292,46 @@ class Scheduler:
             records = []
         else:
             self._retained = []
-            self.fault = self.gate.log.journal_fault
+            self._note_faults()
+        try:
             self._act(records, now)
-        for request, answer in zip(requests, answers, strict=True):
-            if not request.future.set_running_or_notify_cancel():
-                continue
-            if isinstance(answer, Exception):
-                request.future.set_exception(answer)
-            else:
-                request.future.set_result(answer)
+        finally:  # what is in the log is done, whatever comes of it outside
+            _reply(requests, answers)
         return records
+
+    def _note_faults(self) -> None:
+        """A step was committed: what was wrong before is over, but for what can be seen to be wrong now."""
+        self.faults.pop("log", None)
+        self.faults.pop("error", None)
+        for kind, found in (("journal", self.gate.log.journal_fault), ("disk", self._room.lack)):
+            if found:
+                self.faults[kind] = found
+            else:
+                self.faults.pop(kind, None)
 
     def _decide(
         self, taken: list[Report | Result], requests: list[Request], now: float
     ) -> tuple[list[Record], list[dict[str, Any] | Exception]]:
         """Write all of it into one draft and commit that; returns the records and the answers to the requests."""
-        draft = self.gate.draft(now)
+        draft = self.gate.draft(now + self._drift)
         for item in taken:
-            self._take_in(item, draft)
+            self._take_in(item, draft, now)
         answers = [self._answer(request, draft, now) for request in requests]
         self._fire_timers(draft, now)
-        self._note_depths(draft)
+        self._note_depths(draft, now)
         for unit in draft.units_changed():
             self._reckon(unit, now)
-        if not self._closing and not draft.dispatch_paused:
+        if self._has_room(draft, now) and not self._closing and not draft.dispatch_paused:
             self._dispatch(draft)
         return self.gate.commit(draft), answers
 
     def _retain(self, taken: list[Report | Result], error: Exception, now: float) -> None:
         """Nothing was committed: keep what came in for the next try, and say so."""
         if isinstance(error, StoreError):
-            self.fault = f"{error}; nothing is lost, nothing new is started, and it is tried again every second"
+            self.faults["log"] = f"{error}; nothing is lost, nothing new is started, and it is tried again every second"
         else:
             logger.exception("a step of the scheduler failed")
-            self.fault = (
-                f"the scheduler met an unexpected error ({type(error).__name__}: {error}); see the server's log"
-            )
+            self.faults["error"] = _unexpected(error)
         self._retained = taken
         self._reports.prepared = []
         for item in taken:
@@ -262,7 +340,7 @@ class Scheduler:
         self._rebuild(now)
         heapq.heappush(self._timers, (now + STORE_RETRY, "store", "", 0))
 
-    def _take_in(self, item: Report | Result, draft: Draft) -> None:
+    def _take_in(self, item: Report | Result, draft: Draft, now: float) -> None:
         """Let a report make its moves; one that can't be understood harms no other."""
         unit, attempt = item.unit, item.attempt
         trial = draft.nested()
@@ -275,14 +353,13 @@ class Scheduler:
             self._reports.fail_unexpectedly(trial, unit, attempt, error)
         draft.merge(trial)
         if isinstance(item, Said):
-            self._spoke[unit] = draft.now
+            self._silence.sign(unit, now, self._drift)
         if settled and self._live.get(unit) == attempt:
             del self._live[unit]
             self._stopping.discard((unit, attempt))
-            self._spoke.pop(unit, None)
-            self._started.pop(unit, None)
+            self._silence.forget(unit)
         if draft.has(unit):
-            self._reckon(draft.unit(unit), draft.now)
+            self._reckon(draft.unit(unit), now)
 
     def _answer(self, request: Request, draft: Draft, now: float) -> dict[str, Any] | Exception:
         if request.kind == "close":
@@ -304,6 +381,8 @@ class Scheduler:
     def _fire_timers(self, draft: Draft, now: float) -> None:
         while self._timers and self._timers[0][0] <= now:
             _, kind, name, number = heapq.heappop(self._timers)
+            if kind == "disk":
+                self._looks = False
             if not draft.has(name):
                 continue
             unit = draft.unit(name)
@@ -311,6 +390,18 @@ class Scheduler:
                 self._reckon(unit, now)
             elif kind == "silence" and unit.attempt == number and unit.status is Status.RUNNING:
                 self._check_silence(draft, unit, now)
+
+    def _has_room(self, draft: Draft, now: float) -> bool:
+        """Whether the disk has room to start anything. A change of that is noted in the log; as long as anything runs,
+        or could if there were room, it is looked at again and again."""
+        before, lack = self._room.lack, self._room.look(now)
+        if bool(before) != bool(lack):
+            level, message = ("warning", lack) if lack else ("info", "there is disk space again: attempts are started")
+            draft.event(None, "disk", actor=SCHEDULER, cause=new_cause(), level=level, message=message)
+        if (lack or self._live) and not self._looks:
+            self._looks = True
+            heapq.heappush(self._timers, (now + DISK_LOOK, "disk", "", 0))
+        return lack is None
 
     # -- starting
 
@@ -369,13 +460,13 @@ class Scheduler:
             return True
         return False
 
-    def _note_depths(self, draft: Draft) -> None:
+    def _note_depths(self, draft: Draft, now: float) -> None:
         # From the last to the first: in a chain that comes at once, each unit is then visited once.
         for row in reversed(draft.records):
             if type(row) is Transition and "after" in row.detail.get("set", ()):
                 blockers = draft.unit(row.unit).after
                 for one in self._depths.add(row.unit, blockers, lambda name: draft.unit(name).after):
-                    self._reckon(draft.unit(one), draft.now)
+                    self._reckon(draft.unit(one), now)
 
     # -- acting on what was committed
 
@@ -390,10 +481,10 @@ class Scheduler:
             unit = self.board.row(row.unit)
             if row.trigger is Trigger.START and unit.attempt == row.attempt:
                 self._live[row.unit] = row.attempt
-                self._started[row.unit] = now
+                self._silence.sign(row.unit, now, self._drift)
                 self._begin(unit, specs, now)
             elif row.trigger is Trigger.CONTINUE:
-                self._spoke[row.unit] = now
+                self._silence.sign(row.unit, now, self._drift)
                 self._deliver(unit)
                 self._watch_for_silence(unit, now)
             elif row.trigger is Trigger.FINISH and self._crew is not None:
@@ -402,8 +493,7 @@ class Scheduler:
             unit = self.board.row(name)
             self._reckon(unit, now)
             attempt = self._live.get(name)
-            wanted = unit.status in (Status.RUNNING, Status.NEEDS_ATTENTION) and unit.attempt == attempt
-            if attempt is not None and not wanted:
+            if attempt is not None and not (unit.attempt == attempt and self._may_go_on(unit)):
                 self._stop(name, attempt)
         specs += [spec for spec in self._reports.prepared if self._still_wanted(spec, now)]
         self._reports.prepared = []
@@ -454,20 +544,22 @@ class Scheduler:
         phase = self._phase(unit)
         if not phase.stall or self._live.get(unit.name) != unit.attempt:
             return
-        try:
-            wrote = (run_dir(self.project, unit.name, unit.attempt) / "output.log").stat().st_mtime
-        except OSError:
-            wrote = None
-        # An attempt that was taken back after a restart of the server has run since its unit does.
-        started = self._started.get(unit.name, unit.since.replace(tzinfo=UTC).timestamp())
-        silent = health.silent_for(now, started, self._spoke.get(unit.name), wrote)
+        silent = self._silence.of(unit, now, self._drift)
         if silent < phase.stall:
             due = now + max(phase.stall - silent, 0.01)
             heapq.heappush(self._timers, (due, "silence", unit.name, unit.attempt))
             return
-        item = attention.stall(unit, phase, silent)
-        reason = f"silent for {silent:.0f} s"
-        draft.move(unit.name, Trigger.STALL, actor=SCHEDULER, cause=new_cause(), reason=reason, item=item)
+        last = output_tail(self.project, unit.name, unit.attempt, 500)
+        decision = outcome.of_silence(self.project, unit, phase, silent, last, draft.now, self._chance)
+        draft.move(
+            unit.name,
+            decision.trigger,
+            actor=SCHEDULER,
+            cause=new_cause(),
+            reason=decision.reason,
+            fields=decision.fields,
+            item=decision.item,
+        )
 
     # -- the end
 
@@ -479,3 +571,17 @@ class Scheduler:
             return
         for name, attempt in list(self._live.items()):
             self._stop(name, attempt)
+
+
+def _reply(requests: Sequence[Request], answers: Sequence[dict[str, Any] | Exception]) -> None:
+    for request, answer in zip(requests, answers, strict=True):
+        if not request.future.set_running_or_notify_cancel():
+            continue
+        if isinstance(answer, Exception):
+            request.future.set_exception(answer)
+        else:
+            request.future.set_result(answer)
+
+
+def _unexpected(error: Exception) -> str:
+    return f"the scheduler met an unexpected error ({type(error).__name__}: {error}); see the server's log"

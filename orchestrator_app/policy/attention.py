@@ -56,12 +56,19 @@ def reviewed_too_often(unit: Unit, phase: Phase, feedback: str) -> dict[str, Any
     }
 
 
-def stall(unit: Unit, phase: Phase, silent: float) -> dict[str, Any]:
+def stall(unit: Unit, phase: Phase, silent: float, last: str) -> dict[str, Any]:
+    """`last` is the end of what it wrote."""
+    text = "It still runs. Let it wait, retry it (which stops it), or cancel it."
+    step = (unit.progress or {}).get("step") or (unit.progress or {}).get("message")
+    if step:
+        text += f"\nWhat it last said: {str(step)[:500]}"
+    if last:
+        text += f"\nThe end of its output:\n{last}"
     return {
         "kind": "stall",
         "severity": "warning",
         "title": f"{unit.name}: {phase.name} has been silent for {silent / 60:.0f} min",
-        "text": "It still runs. Let it wait, retry it (which stops it), or cancel it.",
+        "text": text,
         "detail": {"options": ["wait", "retry", "cancel"]},
     }
 

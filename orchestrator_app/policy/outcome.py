@@ -103,6 +103,18 @@ def of_exit(
     return passed(project, unit, phase)
 
 
+def of_silence(
+    project: Project, unit: Unit, phase: Phase, silent: float, last: str, now: float, chance: random.Random
+) -> Decision:
+    """What is done about a running attempt that was silent for so many seconds; `last` is the end of its output."""
+    why = f"silent for {silent:.0f} s"
+    if phase.on_stall == "cancel":
+        return Decision(Trigger.CANCEL, f"{phase.name} was {why}: cancelled, as its settings say")
+    if phase.on_stall == "restart":
+        return failed(project, unit, phase, why, now, chance, last)
+    return Decision(Trigger.STALL, why, item=attention.stall(unit, phase, silent, last))
+
+
 def _of_review(project: Project, unit: Unit, phase: Phase, review: dict[str, Any]) -> Decision:
     feedback = str(review.get("feedback") or "")
     match review.get("decision"):

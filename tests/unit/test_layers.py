@@ -16,13 +16,16 @@ PACKAGE = ROOT / "orchestrator_app"
 
 #: From the bottom up. A module imports from lower lines only; modules of the first line may import one another.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "states", "settings", "settings_table", "toml_lines", "fields", "units_file", "claim", "operators"),
+    (
+        *("errors", "states", "settings", "settings_table", "toml_lines", "fields", "units_file", "claim", "operators"),
+        "disk",
+    ),
     ("store",),
     ("model",),
     ("gate",),
     ("executors",),
     ("workspace", "policy", "agents"),
-    ("requests", "reports"),
+    ("requests", "reports", "silence"),
     ("scheduler",),
     ("orchestrator",),
     ("testing",),

@@ -2,93 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 
 import pytest
+from scheduler_world import World
 
 from orchestrator_app.errors import IllegalMoveError, NotFoundError, OrchError, StaleVersionError, UsageError
-from orchestrator_app.orchestrator import Orchestrator
-from orchestrator_app.settings import load_project
 from orchestrator_app.states import Status, Trigger
-from orchestrator_app.testing import FakeExecutor, HandClock, Subscriber, assert_consistent
-
-PLAIN = """
-[project]
-slots = {slots}
-touches = "{touches}"
-label_slots = {{gpu = 1}}
-[retry]
-delay = 10
-factor = 3
-[workflow]
-isolation = "none"
-phases = {phases}
-[phases.IMPLEMENT]
-retries = 2
-stall = 600
-slots = {phase_slots}
-[phases.REVIEW]
-back_to = "IMPLEMENT"
-reworks = 1
-[agents.any]
-command = ["true"]
-"""
-
-
-class World:
-    """A project moved by hand."""
-
-    def __init__(self, folder, *, slots=4, phases=("IMPLEMENT",), touches="serialize", phase_slots=0) -> None:
-        phases = list(phases)
-        text = PLAIN.format(slots=slots, phases=phases, touches=touches, phase_slots=phase_slots)
-        if "REVIEW" not in phases:
-            text = text.replace('[phases.REVIEW]\nback_to = "IMPLEMENT"\nreworks = 1\n', "")
-        (folder / "orchestrator.toml").write_text(text)
-        self.clock = HandClock()
-        self.executor = FakeExecutor(self.clock)
-        self.orchestrator = Orchestrator(
-            load_project(folder), executor=self.executor, clock=self.clock, chance=random.Random(0)
-        )
-        self.scheduler = self.orchestrator.open()
-        self.board = self.orchestrator.board
-        self.subscriber = Subscriber(self.board)
-
-    def step(self, seconds: float = 0.0):
-        self.clock.forward(seconds)
-        return self.scheduler.step(self.clock(), self.executor.wait(0))
-
-    def ask(self, kind, unit=None, **args):
-        version = args.pop("version", None)
-        future = self.orchestrator.request(kind, unit, actor="operator:ann", version=version, **args)
-        self.step()
-        return future.result(0)
-
-    def submit(self, *names, **fields):
-        return self.ask("submit", units=[{"name": name, **fields} for name in names])
-
-    def exits(self, unit, code=0, **rest):
-        self.executor.exits(unit, code, **rest)
-        self.step()
-
-    def says(self, unit, **message):
-        self.executor.says(unit, **message)
-        self.step()
-
-    def status(self, unit) -> Status:
-        return self.board.row(unit).status
-
-    def running(self) -> set[str]:
-        return {name for name, _ in self.executor.running}
-
-    def triggers(self, unit) -> list[str]:
-        rows = self.orchestrator.rows("SELECT trigger FROM transition WHERE unit = ? ORDER BY seq", [unit])
-        return [row["trigger"] for row in rows]
-
-    @property
-    def item(self):
-        (item,) = self.board.attention.values()
-        return item
+from orchestrator_app.testing import assert_consistent
 
 
 @pytest.fixture
@@ -370,7 +291,7 @@ def test_a_silent_attempt_needs_a_person_and_goes_on_when_it_speaks_again(world)
 def test_silence_is_noticed_after_a_restart_too(world):
     world.submit("a")
 
-    world.scheduler._started.clear()  # what a new process knows of it
+    world.scheduler._silence.forget("a")  # what a new process knows of it
     world.scheduler.recover()
     world.step(601)
 
