@@ -392,15 +392,11 @@ class Scheduler:
                 self._check_silence(draft, unit, now)
 
     def _has_room(self, draft: Draft, now: float) -> bool:
-        """Whether the disk has room to start anything. A change of that is noted in the log; as long as anything runs,
-        or could if there were room, it is looked at again and again."""
+        """Whether the disk has room to start anything; a change of that is noted in the log."""
         before, lack = self._room.lack, self._room.look(now)
         if bool(before) != bool(lack):
             level, message = ("warning", lack) if lack else ("info", "there is disk space again: attempts are started")
             draft.event(None, "disk", actor=SCHEDULER, cause=new_cause(), level=level, message=message)
-        if (lack or self._live) and not self._looks:
-            self._looks = True
-            heapq.heappush(self._timers, (now + DISK_LOOK, "disk", "", 0))
         return lack is None
 
     # -- starting
@@ -495,6 +491,9 @@ class Scheduler:
             attempt = self._live.get(name)
             if attempt is not None and not (unit.attempt == attempt and self._may_go_on(unit)):
                 self._stop(name, attempt)
+        if self.project.low_disk and not self._looks and (self._live or self._room.lack):
+            self._looks = True
+            heapq.heappush(self._timers, (now + DISK_LOOK, "disk", "", 0))
         specs += [spec for spec in self._reports.prepared if self._still_wanted(spec, now)]
         self._reports.prepared = []
         if specs:
