@@ -21,7 +21,7 @@ from bokeh.server.server import BaseServer
 from panel.io.server import get_server
 from tornado.web import StaticFileHandler
 
-from orchestrator_app import api, claim
+from orchestrator_app import api, claim, open_files
 from orchestrator_app.api.changes import Changes
 from orchestrator_app.dashboard import page
 from orchestrator_app.dashboard.console import ASSETS
@@ -68,6 +68,8 @@ class Serving:
         `host`: the loopback address it listens on; `page_path`: where its dashboard is."""
         app, port = server._tornado, server.port
         self._server, self._page_path = server, page_path
+        open_files.raise_limit()
+        open_files.rest_when_reached(server)
         name = f"[{host}]" if ":" in host else host
         self.edge = Edge(self._token, port, names=[name])
         self.url = f"http://{name}:{port}"

@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("orchestrator",),
     ("testing",),
     ("feed", "failures"),
-    ("edge",),
+    ("edge", "open_files"),
     ("analysis", "known_agents"),
     ("api", "dashboard", "init_project"),
     ("serve",),
