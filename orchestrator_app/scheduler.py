@@ -26,15 +26,14 @@ from orchestrator_app.errors import OrchError, StoreError
 from orchestrator_app.executors.base import AttemptSpec, Executor, Report, Said
 from orchestrator_app.gate import SCHEDULER, Draft, Gate, new_cause
 from orchestrator_app.model import Unit
-from orchestrator_app.policy import attention, outcome
+from orchestrator_app.policy import outcome
 from orchestrator_app.policy.attention import ANSWERED
-from orchestrator_app.policy.conflicts import overlap
-from orchestrator_app.policy.dispatch import Depths, ReadyQueue, Slots, rank
 from orchestrator_app.policy.fit import missing
 from orchestrator_app.reports import Reports
 from orchestrator_app.requests import Context, Request, carry_out
 from orchestrator_app.settings import Phase, Project
 from orchestrator_app.silence import Silence
+from orchestrator_app.starting import Starting
 from orchestrator_app.states import Status, Trigger
 from orchestrator_app.store.records import Record, Transition
 from orchestrator_app.workspace.crew import Crew, Prepared, Result
@@ -49,6 +48,8 @@ STORE_RETRY = 1.0
 
 #: While attempts run or nothing may start for lack of room, seconds between two looks at the disk.
 DISK_LOOK = 10.0
+
+NEVER = float("inf")
 
 #: A step that takes longer than so many seconds is said in the header: nothing moves meanwhile.
 LONG_STEP = 5.0
@@ -89,9 +90,7 @@ class Scheduler:
         self._silence = Silence(project)
         self._room = Room(project.state, project.low_disk)
         self._drift = wall() - clock()
-        #: Of each unit that waits: its `not_before`, and when that is by the steady clock. Fixed when it is first seen,
-        #: so that setting the wall clock neither shortens nor prolongs a wait.
-        self._waits: dict[str, tuple[float, float]] = {}
+        self._starting = Starting(project, self.board, self._live)
         self._closing = False
         self._leave = False
         self._retained: list[Report | Result] = []
@@ -119,55 +118,15 @@ class Scheduler:
 
     def _rebuild(self, now: float) -> None:
         """Derive the queue, the slots and the timers from the model anew: at the start, and when a commit failed."""
-        self._queue = ReadyQueue()
-        self._depths = Depths()
-        self._slots = Slots(self.project.slots, self.project.label_slots)
+        self._starting.rebuild(now, self._drift)
         self._timers: list[tuple[float, str, str, int]] = []
         self._looks = False
-        self._touching: dict[str, tuple[str, ...]] = {}
         for unit in list(self.board.units.values()):
-            if not unit.ended:
-                self._depths.add(unit.name, unit.after, lambda one: self.board.row(one).after)
-        for unit in list(self.board.units.values()):
-            self._reckon(unit, now)
             if unit.status is Status.RUNNING:
                 self._watch_for_silence(unit, now)
 
     def _phase(self, unit: Unit) -> Phase:
         return self.project.workflows[unit.workflow].phase(unit.phase)
-
-    def _reckon(self, unit: Unit, now: float) -> None:
-        """Bring the queue, the slots, the timers and the touched files in line with one unit as it is now."""
-        live = self._live.get(unit.name)
-        holds = unit.status is Status.RUNNING or (live is not None and unit.status is not Status.NEEDS_ATTENTION)
-        if holds and not self._slots.holds(unit.name):
-            self._slots.take(unit, f"phase:{unit.phase}")
-        elif not holds and self._slots.holds(unit.name):
-            for key in self._slots.give_back(unit.name):
-                self._queue.release(key)
-        if unit.touches and unit.attempt and not unit.ended:
-            self._touching[unit.name] = unit.touches
-        else:
-            self._touching.pop(unit.name, None)
-        if unit.status is not Status.READY or live is not None:
-            self._queue.discard(unit.name)
-        elif (due := self._due(unit)) > now:
-            self._queue.discard(unit.name)
-            heapq.heappush(self._timers, (due, "ready", unit.name, unit.version))
-        else:
-            self._queue.push(unit.name, self._rank(unit))
-
-    def _due(self, unit: Unit) -> float:
-        """When a READY unit may start, by the steady clock."""
-        if unit.not_before is None:
-            self._waits.pop(unit.name, None)
-            return 0.0
-        if unit.name not in self._waits or self._waits[unit.name][0] != unit.not_before:
-            self._waits[unit.name] = (unit.not_before, unit.not_before - self._drift)
-        return self._waits[unit.name][1]
-
-    def _rank(self, unit: Unit) -> tuple[int, int, int]:
-        return rank(unit, self._depths.of(unit.name))
 
     # -- the thread
 
@@ -268,7 +227,8 @@ class Scheduler:
         self.executor.wake()
 
     def _next_timer(self, now: float) -> float | None:
-        return max(0.0, self._timers[0][0] - now) if self._timers else None
+        due = min(self._starting.next_due, self._timers[0][0] if self._timers else NEVER)
+        return max(0.0, due - now) if due < NEVER else None
 
     # -- one step
 
@@ -318,11 +278,12 @@ class Scheduler:
             self._take_in(item, draft, now)
         answers = [self._answer(request, draft, now) for request in requests]
         self._fire_timers(draft, now)
-        self._note_depths(draft, now)
+        self._starting.come_due(draft, now, self._drift)
+        self._starting.note_depths(draft, now, self._drift)
         for unit in draft.units_changed():
-            self._reckon(unit, now)
+            self._starting.reckon(unit, now, self._drift)
         if self._has_room(draft, now) and not self._closing and not draft.dispatch_paused:
-            self._dispatch(draft)
+            self._starting.start(draft)
         return self.gate.commit(draft), answers
 
     def _retain(self, taken: list[Report | Result], error: Exception, now: float) -> None:
@@ -359,7 +320,7 @@ class Scheduler:
             self._stopping.discard((unit, attempt))
             self._silence.forget(unit)
         if draft.has(unit):
-            self._reckon(draft.unit(unit), now)
+            self._starting.reckon(draft.unit(unit), now, self._drift)
 
     def _answer(self, request: Request, draft: Draft, now: float) -> dict[str, Any] | Exception:
         if request.kind == "close":
@@ -386,9 +347,7 @@ class Scheduler:
             if not draft.has(name):
                 continue
             unit = draft.unit(name)
-            if kind == "ready" and unit.version == number:
-                self._reckon(unit, now)
-            elif kind == "silence" and unit.attempt == number and unit.status is Status.RUNNING:
+            if kind == "silence" and unit.attempt == number and unit.status is Status.RUNNING:
                 self._check_silence(draft, unit, now)
 
     def _has_room(self, draft: Draft, now: float) -> bool:
@@ -398,71 +357,6 @@ class Scheduler:
             level, message = ("warning", lack) if lack else ("info", "there is disk space again: attempts are started")
             draft.event(None, "disk", actor=SCHEDULER, cause=new_cause(), level=level, message=message)
         return lack is None
-
-    # -- starting
-
-    def _dispatch(self, draft: Draft) -> None:
-        """Start the first READY units that may start, while there are slots."""
-        while self._slots.free > 0 and (name := self._queue.pop()) is not None:
-            unit = draft.unit(name)
-            if unit.status is not Status.READY or name in self._live:
-                continue
-            phase = self._phase(unit)
-            key = f"phase:{unit.phase}"
-            full = self._slots.full(unit, key, 1 if phase.kind == "merge" else phase.slots)
-            if full is not None:
-                self._queue.put_aside(name, self._rank(unit), full)
-            elif not unit.touches or not self._clashes(draft, unit):
-                cause = new_cause()
-                reason = f"{unit.phase}, attempt {unit.attempt + 1}"
-                fields = outcome.taken_up(unit) if unit.comments and phase.kind != "merge" else None
-                started = draft.move(
-                    name,
-                    Trigger.START,
-                    actor=SCHEDULER,
-                    cause=cause,
-                    reason=reason,
-                    attempt=unit.attempt + 1,
-                    fields=fields,
-                )
-                self._slots.take(started, key)
-                if started.touches:
-                    self._touching[name] = started.touches
-
-    def _clashes(self, draft: Draft, unit: Unit) -> bool:
-        """Whether the unit touches what another one under way touches; if so, it is moved out of the way."""
-        if self.project.touches == "ignore":
-            return False
-        for other, touches in self._touching.items():
-            if other == unit.name or draft.unit(other).ended:
-                continue
-            pairs = overlap(unit.touches, touches)
-            if not pairs or draft.closes_cycle(unit.name, other):
-                continue
-            ruling = draft.verdict(unit.name, other)
-            if ruling is not None and ruling.verdict == "INDEPENDENT":
-                continue
-            cause = new_cause()
-            if self.project.touches == "ask" and ruling is None:
-                item = attention.overlap(unit, other, pairs)
-                reason = f"touches the same files as {other}"
-                draft.move(unit.name, Trigger.CLASH, actor=SCHEDULER, cause=cause, reason=reason, item=item)
-            else:
-                reason = f"after {other}, which touches {pairs[0][1]} too"
-                fields = {"after": list(dict.fromkeys([*unit.after, other]))}
-                if ruling is None:
-                    draft.rule(unit.name, other, "SERIALIZE", reason=reason, actor=SCHEDULER, cause=cause)
-                draft.move(unit.name, Trigger.BLOCK, actor=SCHEDULER, cause=cause, reason=reason, fields=fields)
-            return True
-        return False
-
-    def _note_depths(self, draft: Draft, now: float) -> None:
-        # From the last to the first: in a chain that comes at once, each unit is then visited once.
-        for row in reversed(draft.records):
-            if type(row) is Transition and "after" in row.detail.get("set", ()):
-                blockers = draft.unit(row.unit).after
-                for one in self._depths.add(row.unit, blockers, lambda name: draft.unit(name).after):
-                    self._reckon(draft.unit(one), now)
 
     # -- acting on what was committed
 
@@ -487,7 +381,7 @@ class Scheduler:
                 self._crew.clean(row.unit, merged=self._phase(unit).kind == "merge")
         for name in moved:
             unit = self.board.row(name)
-            self._reckon(unit, now)
+            self._starting.reckon(unit, now, self._drift)
             attempt = self._live.get(name)
             if attempt is not None and not (unit.attempt == attempt and self._may_go_on(unit)):
                 self._stop(name, attempt)
@@ -506,7 +400,7 @@ class Scheduler:
             return True
         if self._live.get(spec.unit) == spec.attempt:
             del self._live[spec.unit]
-        self._reckon(unit, now)
+        self._starting.reckon(unit, now, self._drift)
         return False
 
     def _begin(self, unit: Unit, specs: list[AttemptSpec], now: float) -> None:

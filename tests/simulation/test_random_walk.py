@@ -20,7 +20,8 @@ from orchestrator_app.errors import OrchError
 from orchestrator_app.executors.base import Exited
 from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.settings import load_project
-from orchestrator_app.states import Status
+from orchestrator_app.states import Status, Trigger
+from orchestrator_app.store.records import Transition
 from orchestrator_app.testing import FakeExecutor, HandClock, Subscriber, assert_consistent
 
 SETTINGS = """
@@ -52,6 +53,7 @@ class Walk(RuleBasedStateMachine):
         self.clock = HandClock()
         self.executor = FakeExecutor(self.clock)
         self.acknowledged: list[tuple[str, int]] = []
+        self.resumed: set[tuple[str, int]] = set()
         self.touches = "serialize"
         self.checks = 0
         self.boot()
@@ -68,7 +70,9 @@ class Walk(RuleBasedStateMachine):
         self.step()
 
     def step(self) -> None:
-        self.scheduler.step(self.clock(), self.executor.wait(0))
+        for row in self.scheduler.step(self.clock(), self.executor.wait(0)):
+            if type(row) is Transition and row.trigger is Trigger.CONTINUE:
+                self.resumed.add((row.unit, row.attempt))
 
     def ask(self, kind: str, unit: str | None = None, **args) -> bool:
         """Send a request and step; whether it was granted."""
@@ -276,8 +280,8 @@ class Walk(RuleBasedStateMachine):
     @invariant()
     def slots_and_blockers_are_respected(self):
         waiting = {n for n, _ in self.executor.running if self.board.row(n).status is Status.NEEDS_ATTENTION}
-        # An agent that waited and was answered goes on at once, whoever took its slot meanwhile.
-        resumed = {n for n, _ in self.executor.running if self.board.row(n).answers}
+        # One that waited and was answered, or was silent and spoke, goes on at once, whoever took its slot meanwhile.
+        resumed = {n for n, attempt in self.executor.running if (n, attempt) in self.resumed}
         # And one that waited, and was then held or withdrawn, is still on its way out.
         leaving = {n for n, attempt in self.executor.running if (n, attempt) in self.executor.stopped}
         assert len(self.executor.running) - len(waiting | resumed | leaving) <= 2

@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gate",),
     ("executors",),
     ("workspace", "policy", "agents"),
-    ("requests", "reports", "silence"),
+    ("requests", "reports", "silence", "starting"),
     ("scheduler",),
     ("orchestrator",),
     ("testing",),
