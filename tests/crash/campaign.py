@@ -1,0 +1,171 @@
+"""A campaign: start the server, let it be killed somewhere, do the same again; at last let everything come to its end.
+
+Half of all kills are at a crash point inside the server, the rest from outside: at a random moment, while it starts,
+together with its supervisor, or with the keeper of an attempt. The points are gone through in an order of chance, so
+that every one has its turn before any has two.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import points
+from .operators import Crowd, Unreachable
+from .stage import PATIENCE, Server, Stage, keepers_at_work, kill, running, starttime, supervisor_of
+
+#: What else is killed, and how often.
+WAYS = {"point": 56, "start point": 12, "moment": 12, "starting": 6, "supervisor": 6, "both": 4, "keeper": 4}
+#: Seconds that an armed point may take to be passed; then the server is killed from outside.
+TURN = 2.5
+UNITS_PER_KILL = 1.1
+
+
+@dataclass
+class Campaign:
+    """What has happened. `faults` are found here only where a server ended that nobody killed, or nothing came to an
+    end; what is wrong inside is for the checker."""
+
+    stage: Stage
+    seed: int
+    kills: int
+    by_point: Counter[str] = field(default_factory=Counter)
+    company: Counter[str] = field(default_factory=Counter)
+    killed_at: list[float] = field(default_factory=list)
+    #: (unit, attempt) whose keeper was killed: nobody can tell how those ended.
+    orphaned: set[tuple[str, int]] = field(default_factory=set)
+    faults: list[str] = field(default_factory=list)
+    adopted: int = 0
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(f"{self.seed}/campaign")
+        self.order = {True: self.shuffled(True), False: self.shuffled(False)}
+
+    def shuffled(self, start: bool) -> list[str]:
+        found = [point for point in points.points() if points.at_start(point) is start]
+        self.chance.shuffle(found)
+        return found
+
+    def next_point(self, start: bool) -> str:
+        if not self.order[start]:
+            self.order[start] = self.shuffled(start)
+        return self.order[start].pop()
+
+    # -- killing
+
+    def run(self, crowd: Crowd, say: Any = None) -> None:
+        crowd.start()
+        while len(self.killed_at) < self.kills and not self.faults:
+            way = self.chance.choices(list(WAYS), WAYS.values())[0]
+            self.turn(way)
+            if say:
+                say(self)
+            time.sleep(self.chance.choice((0.0, 0.0, 0.1, 0.6)))
+
+    def turn(self, way: str) -> None:
+        """One server, from its start to its death."""
+        plan: dict[str, Any] = {}
+        if way in ("point", "start point"):
+            point = self.next_point(way == "start point")
+            plan = {
+                "point": point,
+                "count": self.chance.randint(1, points.most(point)),
+                "delay": self.chance.random() * 0.02,
+                "children": self.chance.random() < 0.4,
+            }
+        server = Server(self.stage, plan)
+        if way == "starting":
+            server.wait(lambda: not server.alive, self.chance.uniform(0.2, 1.3))
+        elif server.wait_ready():
+            limit = TURN if plan else self.chance.uniform(0.05, 2.0)
+            self.accompany(server, way)
+            server.wait(lambda: not server.alive, limit)
+        self.bury(server, way, plan)
+
+    def accompany(self, server: Server, way: str) -> None:
+        """Kill what else belongs to it, while it lives."""
+        if way == "supervisor" and (pid := supervisor_of(self.stage)) and kill(pid):
+            self.company["supervisor"] += 1
+        if way == "keeper":
+            server.wait(lambda: keepers_at_work(self.stage) or not server.alive, 2.0)
+            self.kill_a_keeper()
+
+    def kill_a_keeper(self) -> None:
+        at_work = keepers_at_work(self.stage)
+        if at_work:
+            unit, attempt, pid = self.chance.choice(at_work)
+            if kill(pid):
+                self.orphaned.add((unit, attempt))
+                self.company["keeper"] += 1
+
+    def bury(self, server: Server, way: str, plan: dict[str, Any]) -> None:
+        """Kill it if nothing has, and note what did."""
+        if server.alive:
+            server.kill()
+            self.by_point[f"outside, {way}" if not plan else "outside, point not passed"] += 1
+        elif server.process.returncode != -9:
+            code = server.process.returncode
+            self.faults.append(f"server {server.number} ended by itself, exit code {code}: {server.said()[-600:]}")
+            return
+        else:
+            self.by_point[server.died_at() or "?"] += 1
+        self.killed_at.append(time.time())
+        if way == "both" and (pid := supervisor_of(self.stage)) and kill(pid):
+            self.company["supervisor with its server"] += 1
+        if way in ("both", "keeper") and self.chance.random() < 0.3:
+            self.kill_a_keeper()
+        self.adopted += len(keepers_at_work(self.stage))
+
+    # -- the end
+
+    def settle(self, crowd: Crowd) -> list[dict[str, Any]]:
+        """Let everything come to an end under one last server; the units as that server shows them."""
+        crowd.settling.set()
+        server = Server(self.stage)
+        if not server.wait_ready():
+            self.faults.append(f"the last server did not start: {server.said()[-600:]}")
+            return []
+        ended = server.wait(lambda: not self.left(crowd) or not server.alive, PATIENCE + self.kills)
+        crowd.end()
+        left = self.left(crowd)
+        if not ended or left or not server.alive:
+            shown = ", ".join(f"{unit['name']} {unit['status']} {unit['phase']}" for unit in left)
+            self.faults.append(f"not everything came to an end: {shown}; the server: {server.said()[-600:]}")
+        server.wait(lambda: not self.leftover_worktrees(crowd), 20)
+        units = self.units(crowd)
+        server.kill()
+        server.wait(lambda: not self.survivors(), 20)
+        self.faults += [f"process {pid} lives on: {line[:150]}" for pid, line in self.survivors().items()]
+        for pid in running(str(self.stage.root)):
+            kill(pid)
+        return units
+
+    def units(self, crowd: Crowd) -> list[dict[str, Any]]:
+        try:
+            return crowd.operators[0].ask("GET", "/units?limit=1000")["units"]
+        except Unreachable:
+            return []
+
+    def left(self, crowd: Crowd) -> list[dict[str, Any]]:
+        """The units that have not come to an end; a stand-in for them where nobody tells."""
+        units = self.units(crowd) or [{"name": "?", "status": "?", "phase": "?"}]
+        return [unit for unit in units if unit["status"] not in ("DONE", "CANCELLED")]
+
+    def leftover_worktrees(self, crowd: Crowd) -> list[Path]:
+        merged = {unit["name"] for unit in self.units(crowd) if unit["status"] == "DONE" and "merged" in unit["reason"]}
+        return [path for path in (self.stage.state / "worktrees").glob("*") if path.name in merged]
+
+    def survivors(self) -> dict[int, str]:
+        """Processes of the project that are still there. What a killed keeper had to answer for is nobody's any more:
+        background processes of such attempts are left out."""
+        excused = set()
+        for path in self.stage.marks.glob("*.jsonl"):
+            for mark in self.stage.marks_of(path.stem):
+                if mark["what"] == "CHILD" and (path.stem, mark["attempt"]) in self.orphaned:
+                    excused.add((mark["child"], mark["starttime"]))
+        found = running(str(self.stage.root))
+        return {pid: line for pid, line in found.items() if (pid, starttime(pid)) not in excused}
