@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import namedtuple
 
 import pytest
 from scheduler_world import World
 
 from orchestrator_app import disk, scheduler
+from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.states import Status
 from orchestrator_app.testing import assert_consistent
 
@@ -105,6 +107,26 @@ def test_f10_the_log_goes_by_the_wall_clock_and_stays_in_order(make):
 
     assert [row["trigger"] for row in rows] == ["submit", "start", "finish"]
     assert (rows[1]["occurred_at"] - rows[2]["occurred_at"]).total_seconds() == DAY
+
+
+def test_f11_time_that_the_machine_was_asleep_counts_as_none(make, monkeypatch):
+    world = make()
+    world.submit("a", "b")
+    world.exits("b", 75)
+
+    world.set_by = 8 * 3600  # asleep, the wall clock goes on and the steady one does not
+    world.step(1)
+
+    assert (world.status("a"), world.status("b")) == (Status.RUNNING, Status.READY)
+    world.step(10)
+    assert world.status("b") is Status.RUNNING
+
+
+def test_f11_without_a_clock_of_its_own_the_scheduler_goes_by_one_that_stands_still_in_sleep(tmp_path):
+    world = World(tmp_path)
+    world.orchestrator.log.close()
+
+    assert Orchestrator(world.orchestrator.project)._clock is time.monotonic
 
 
 # -- silence
