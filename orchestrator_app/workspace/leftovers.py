@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from orchestrator_app.workspace.git import run_git
@@ -86,6 +87,38 @@ def drop_ref_lock(place: Place, ref: str) -> None:
     lock = place.common_dir / f"{ref}.lock"
     if os.path.lexists(lock) and not _held(lock, None):
         lock.unlink(missing_ok=True)
+
+
+def drop_half_made(place: Place) -> None:
+    """Remove the records of worktrees that a killed git had hardly begun. Until then one of them fails every
+    `git worktree`, whichever worktree that is about."""
+    for record in (place.common_dir / "worktrees").glob("*/"):
+        worktree = Place(record, place.common_dir, record)
+        common = record / "commondir"
+        try:
+            if not worktree.locked_by_git() or (common.exists() and common.stat().st_size) or _adds(place.work_tree):
+                continue
+            dot_git = Path((record / "gitdir").read_text(errors="surrogateescape").strip() or record / "gitdir")
+            shutil.rmtree(record)
+            if [one.name for one in dot_git.parent.iterdir()] == [".git"]:
+                dot_git.unlink()
+        except OSError:
+            continue  # another git has just done the same
+
+
+def _adds(work_tree: Path) -> bool:
+    """Whether a live git is making a worktree, in `work_tree` or below. Elsewhere than on Linux: yes."""
+    if not os.path.isdir("/proc/self/fd"):
+        return True
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and (process / "comm").read_text().strip() == "git":
+                words = (process / "cmdline").read_bytes().split(b"\0")
+                if b"worktree" in words and Path(os.readlink(process / "cwd")).is_relative_to(work_tree):
+                    return True
+        except OSError:
+            continue  # it has ended, or is another user's
+    return False
 
 
 def _held(lock: Path, work_tree: Path | None) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from orchestrator_app.errors import GitError, UsageError, WorkspaceError
 from orchestrator_app.workspace.git import locked_by, read_ref, reason_of, run_git
 from orchestrator_app.workspace.leftovers import (
+    drop_half_made,
     drop_ref_lock,
     drop_stale_locks,
     head_of,
@@ -246,6 +247,7 @@ class Worktrees:
             way_out = "rename the branch `orch`" if in_the_way else f"check that commit {base_sha[:12]} exists"
             raise WorkspaceError(f"the branch orch/{unit} can't be made: {reason}; {way_out}, then retry {unit}")
         path.parent.mkdir(parents=True, exist_ok=True)
+        drop_half_made(self._place)
         # git takes only the short name for "check out this branch"; it can't be an option and follows a `--`
         add = ["worktree", "add", "--quiet", "--", str(path), f"orch/{unit}"]
         added = run_git(add, self._place, timeout=CHECKOUT_TIMEOUT, ok=(0, 128))
