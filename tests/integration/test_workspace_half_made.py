@@ -50,9 +50,9 @@ def test_f24_a_worktree_that_a_killed_git_had_hardly_begun_hinders_no_other_unit
 
 def test_f24_a_worktree_that_a_killed_git_had_hardly_begun_hinders_no_merge(repo: Repo, half_made: Path) -> None:
     record = repo.root / ".git" / "worktrees" / "a"
-    record.rename(record.with_name("aside"))
+    aside = record.rename(repo.root.parent / "aside")
     repo.work("b", {"b.txt": "changed\n"})
     built = repo.built("b")
-    record.with_name("aside").rename(record)
+    aside.rename(record)
 
     assert repo.advance(built) == merge.Advanced()
