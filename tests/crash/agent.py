@@ -80,14 +80,14 @@ class Agent:
         if self.likely(0.12):
             self.leave_a_child()
         for piece in range(1 + self.chance.randrange(3)):
-            self.nap(0.2)
+            self.nap(0.1)
             self.write(f"work/{UNIT}/{ATTEMPT}-{piece}.txt")
             self.say("progress", percent=30 * piece, step=f"piece {piece}")
             self.say("usage", input_tokens=10, output_tokens=1, usd=0.001, model="m")
         if self.likely(0.12):
             with open(os.environ["ORCH_EVENTS"], "ab") as file:
                 file.write(b"this is not JSON\n")
-        if self.likely(0.25):
+        if self.likely(0.2):
             self.nap(2.0)
         if self.likely(0.15):
             self.ask_and_wait("question")

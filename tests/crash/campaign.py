@@ -7,11 +7,11 @@ that every one has its turn before any has two.
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from . import points
@@ -22,7 +22,7 @@ from .stage import PATIENCE, Server, Stage, keepers_at_work, kill, running, star
 WAYS = {"point": 56, "start point": 12, "moment": 12, "starting": 6, "supervisor": 6, "both": 4, "keeper": 4}
 #: Seconds that an armed point may take to be passed; then the server is killed from outside.
 TURN = 2.5
-UNITS_PER_KILL = 1.1
+UNITS_PER_KILL = 1.5
 
 
 @dataclass
@@ -44,16 +44,22 @@ class Campaign:
     def __post_init__(self) -> None:
         self.chance = random.Random(f"{self.seed}/campaign")
         self.order = {True: self.shuffled(True), False: self.shuffled(False)}
+        self.missed: dict[bool, list[str]] = {True: [], False: []}
 
     def shuffled(self, start: bool) -> list[str]:
         found = [point for point in points.points() if points.at_start(point) is start]
         self.chance.shuffle(found)
         return found
 
-    def next_point(self, start: bool) -> str:
+    def next_point(self, start: bool) -> tuple[str, int]:
+        """A point, and the how-manieth time it is to kill. One that was not passed so often comes again soon, for the
+        first time."""
+        if self.missed[start] and self.chance.random() < 0.5:
+            return self.missed[start].pop(0), 1
         if not self.order[start]:
             self.order[start] = self.shuffled(start)
-        return self.order[start].pop()
+        point = self.order[start].pop()
+        return point, self.chance.randint(1, points.most(point))
 
     # -- killing
 
@@ -70,10 +76,10 @@ class Campaign:
         """One server, from its start to its death."""
         plan: dict[str, Any] = {}
         if way in ("point", "start point"):
-            point = self.next_point(way == "start point")
+            point, count = self.next_point(way == "start point")
             plan = {
                 "point": point,
-                "count": self.chance.randint(1, points.most(point)),
+                "count": count,
                 "delay": self.chance.random() * 0.02,
                 "children": self.chance.random() < 0.4,
             }
@@ -104,8 +110,11 @@ class Campaign:
 
     def bury(self, server: Server, way: str, plan: dict[str, Any]) -> None:
         """Kill it if nothing has, and note what did."""
+        self.note(server, way, plan)
         if server.alive:
             server.kill()
+            if plan:
+                self.missed[way == "start point"].append(plan["point"])
             self.by_point[f"outside, {way}" if not plan else "outside, point not passed"] += 1
         elif server.process.returncode != -9:
             code = server.process.returncode
@@ -119,6 +128,12 @@ class Campaign:
         if way in ("both", "keeper") and self.chance.random() < 0.3:
             self.kill_a_keeper()
         self.adopted += len(keepers_at_work(self.stage))
+
+    def note(self, server: Server, way: str, plan: dict[str, Any]) -> None:
+        """What was meant to kill it, and whether that did; for whoever reads up on a fault."""
+        line = {"server": server.number, "way": way, "plan": plan, "alive": server.alive, "at": time.time()}
+        with (self.stage.folder / "kills.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
 
     # -- the end
 
@@ -135,8 +150,8 @@ class Campaign:
         if not ended or left or not server.alive:
             shown = ", ".join(f"{unit['name']} {unit['status']} {unit['phase']}" for unit in left)
             self.faults.append(f"not everything came to an end: {shown}; the server: {server.said()[-600:]}")
-        server.wait(lambda: not self.leftover_worktrees(crowd), 20)
         units = self.units(crowd)
+        server.wait(lambda: not self.leftovers(units), 20)
         server.kill()
         server.wait(lambda: not self.survivors(), 20)
         self.faults += [f"process {pid} lives on: {line[:150]}" for pid, line in self.survivors().items()]
@@ -155,9 +170,15 @@ class Campaign:
         units = self.units(crowd) or [{"name": "?", "status": "?", "phase": "?"}]
         return [unit for unit in units if unit["status"] not in ("DONE", "CANCELLED")]
 
-    def leftover_worktrees(self, crowd: Crowd) -> list[Path]:
-        merged = {unit["name"] for unit in self.units(crowd) if unit["status"] == "DONE" and "merged" in unit["reason"]}
-        return [path for path in (self.stage.state / "worktrees").glob("*") if path.name in merged]
+    def leftovers(self, units: list[dict[str, Any]]) -> list[str]:
+        """What of merged units is still to be removed, which the server does in its own time."""
+        done = {unit["name"] for unit in units if unit["status"] == "DONE"}
+        merges = self.stage.git("log", "--first-parent", "--format=%s", "main").splitlines()
+        merged = {line.removeprefix("Merge unit ") for line in merges} & done
+        branches = self.stage.git("for-each-ref", "--format=%(refname:strip=3)", "refs/heads/orch/").split()
+        paths = [*self.stage.state.glob("worktrees/*"), *self.stage.state.glob("scratch/*")]
+        names = [*branches, *(path.name for path in paths)]
+        return [name for name in names if name in merged or name.startswith(".gone-")]
 
     def survivors(self) -> dict[int, str]:
         """Processes of the project that are still there. What a killed keeper had to answer for is nobody's any more:

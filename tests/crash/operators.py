@@ -206,7 +206,7 @@ class Crowd:
     """All clients of a campaign. They submit as long as fewer units than `most` are there, and `open` at once."""
 
     def __init__(self, stage: Stage, seed: int, most: int, number: int = 3) -> None:
-        self.most, self.open = most, 10
+        self.most, self.open = most, 12
         self.submitted = 0
         self.seen: list[dict[str, Any]] = []
         self.settling, self.over = threading.Event(), threading.Event()

@@ -18,7 +18,7 @@ PATIENCE = 60.0
 
 SETTINGS = """\
 [project]
-slots = 4
+slots = 5
 grace = 0.5
 verify = {verify}
 [workflow]
