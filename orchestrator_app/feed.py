@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from orchestrator_app import metrics
 from orchestrator_app.model import Board
 from orchestrator_app.states import Status, Trigger
 from orchestrator_app.store.records import AttentionChange, Record, Transition
@@ -104,6 +105,7 @@ class Feed:
                 return
             self._in_flight = None
             self.latency = self._clock() - self._sent_at
+            metrics.FEED.observe(self.latency)
             delay = self._take_turn()
         if delay is not None:
             self._schedule(self._flush, delay)

@@ -16,10 +16,11 @@ import logging
 import random
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from orchestrator_app import metrics
 from orchestrator_app.agents.command import deliver_answer, output_tail, spec_for
 from orchestrator_app.disk import Room
 from orchestrator_app.errors import OrchError, StoreError
@@ -179,6 +180,7 @@ class Scheduler:
                 self.gate.log.tend()
                 self._step_began = None
                 ended = time.perf_counter()
+                metrics.STEP.observe(ended - begun)
                 cost = min(ended - begun, GATHER)
             except Exception as error:
                 self._start_over(error)
@@ -284,7 +286,11 @@ class Scheduler:
             self._starting.reckon(unit, now, self._drift)
         if self._has_room(draft, now) and not self._closing and not draft.dispatch_paused:
             self._starting.start(draft)
-        return self.gate.commit(draft), answers
+        with metrics.COMMIT.time():
+            records = self.gate.commit(draft)
+        for trigger, number in Counter(row.trigger for row in records if type(row) is Transition).items():
+            metrics.TRANSITIONS.labels(trigger).inc(number)
+        return records, answers
 
     def _retain(self, taken: list[Report | Result], error: Exception, now: float) -> None:
         """Nothing was committed: keep what came in for the next try, and say so."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
+from datetime import UTC
 
+from orchestrator_app import metrics
 from orchestrator_app.gate import SCHEDULER, Draft, new_cause
 from orchestrator_app.model import Board, Unit
 from orchestrator_app.policy import attention, outcome
@@ -106,6 +108,7 @@ class Starting:
             elif not unit.touches or not self._clashes(draft, unit):
                 cause = new_cause()
                 reason = f"{unit.phase}, attempt {unit.attempt + 1}"
+                metrics.DISPATCH.observe(max(0.0, draft.now - unit.since.replace(tzinfo=UTC).timestamp()))
                 fields = outcome.taken_up(unit) if unit.comments and phase.kind != "merge" else None
                 started = draft.move(
                     name,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator_app.api import changes, checking, logs, system, units
+from orchestrator_app.api import changes, checking, logs, metrics, system, units
 from orchestrator_app.api.description import markdown, openapi
-from orchestrator_app.api.routing import PREFIX, Call, Route, UnknownPath, tornado_rules
+from orchestrator_app.api.routing import PREFIX, ApiHandler, Call, Route, UnknownPath, tornado_rules
 from orchestrator_app.claim import installed_version
 
 
@@ -27,7 +27,11 @@ TABLE: tuple[Route, ...] = (
 )
 """Every route of the API."""
 
-ROUTES = [*tornado_rules(TABLE), (PREFIX + "/.*", UnknownPath, {"routes": {}})]
+ROUTES = [
+    *tornado_rules(TABLE),
+    ("/metrics", ApiHandler, {"routes": {"GET": metrics.ROUTE}}),
+    (PREFIX + "/.*", UnknownPath, {"routes": {}}),
+]
 """The same as Tornado wants it."""
 
 

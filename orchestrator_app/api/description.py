@@ -122,6 +122,11 @@ def markdown(routes: Sequence[Route]) -> str:
         "",
         "Outside the prefix and without a token: 200 while all is well, else 503.",
         "",
+        "## GET /metrics",
+        "",
+        "Outside the prefix, with the token (Prometheus: `authorization: {credentials_file: .orchestrator/token}`): units by",
+        "status, transitions, the time of commits, steps, dispatch and feeds, the age of the queue, attempts, tokens, cost.",
+        "",
     ]
     return "\n".join(lines)
 

@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("errors", "states", "settings", "settings_table", "toml_lines", "fields", "units_file", "claim", "operators"),
         "disk",
+        "metrics",
     ),
     ("store",),
     ("model",),
