@@ -124,8 +124,9 @@ def markdown(routes: Sequence[Route]) -> str:
         "",
         "## GET /metrics",
         "",
-        "Outside the prefix, with the token (Prometheus: `authorization: {credentials_file: .orchestrator/token}`): units by",
-        "status, transitions, the time of commits, steps, dispatch and feeds, the age of the queue, attempts, tokens, cost.",
+        "Outside the prefix, with the token (Prometheus: `authorization: {credentials_file: …/.orchestrator/token}`):",
+        "units by status, transitions, the time of commits, steps, dispatch and feeds, the age of the queue, attempts,",
+        "tokens, cost.",
         "",
     ]
     return "\n".join(lines)
