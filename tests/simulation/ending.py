@@ -1,0 +1,220 @@
+"""The faults stop: from here on everything must come to its end in a bounded number of rounds.
+
+The server sleeps as its thread does: a request, a report or a timer wakes it, and nothing else.
+"""
+
+from __future__ import annotations
+
+from orchestrator_app.requests import Request
+from orchestrator_app.states import Status
+
+from .fake_host import Process, Violation
+from .happenings import _reads_its_answer
+from .world import PLENTY, World
+
+#: Steps that the server may take on end without time going on, and rounds until all is done.
+SPIN, ROUNDS = 300, 400
+
+
+def settle(world: World) -> None:
+    """Let everything end, with people who do what the attention queue and the board tell them."""
+    _faults_stop(world)
+    for _ in range(ROUNDS):
+        _run_until_idle(world)
+        _check_idle(world)
+        if all(row.status is Status.DONE for row in world.ledger.units.values()):
+            break
+        if not (_people_act(world) or _agents_go_on(world) or _time_goes_on(world)):
+            raise Violation(f"L4: nothing goes on any more: {_where_all_is(world)}")
+    else:
+        raise Violation(f"L4: not at its end after {ROUNDS} rounds: {_where_all_is(world)}")
+    _check_end(world)
+    _stop(world)
+
+
+def _faults_stop(world: World) -> None:
+    world.tell("the faults stop")
+    world.fuse = 0
+    world.disk.refusals = world.disk.late_answers = 0
+    world.watcher_raises = world.answer_fails = 0
+    world.repository.fails = world.repository.blocked = 0
+    world.host.spawn_fails = world.host.deaf = world.host.hangs = 0
+    world.free = PLENTY
+    world.boot()
+    world.executor.fails_to_start = 0
+    world.executor.held_back = set()
+    while world.repository.orphans:
+        world.repository.swap(*world.repository.orphans.pop(0))
+
+
+def _run_until_idle(world: World) -> None:
+    """Whatever is under way arrives; the server steps when it is woken, and sleeps when it is not."""
+    scheduler = world.scheduler
+    for _ in range(SPIN):
+        world.host.receive()
+        world.host.tick()
+        while world.project.isolation == "worktree" and world.crew.pieces:
+            world.tell("git", world.crew.go_on(0))
+        timer = scheduler._next_timer(world.now)
+        executor = world.executor
+        due = timer is not None and timer <= 0
+        if not (due or scheduler._inbox or executor.woken or executor.would_report()):
+            return
+        world.step()
+    raise Violation(f"the server spins: {SPIN} steps without time going on")
+
+
+def _people_act(world: World) -> bool:
+    """Whoever looks at the attention queue and the board decides what is there to be decided."""
+    acted = False
+    board = world.board
+    if board.dispatch_paused:
+        world.ask("dispatch", paused=False)
+        acted = True
+    for item in sorted(board.attention.values(), key=lambda item: item.id):
+        unit = board.units[item.unit]
+        if item.kind == "blocked":
+            if board.units[item.other].status is not Status.CANCELLED:
+                raise Violation(f"L4: item {item.id} warns of {item.other}, which is not cancelled")
+            continue  # whoever is cancelled is reopened below
+        if item.id != unit.item:
+            continue
+        acted = True
+        if item.kind == "question":
+            world.ask("answer", item.unit, item=item.id, text="yes")
+        elif item.kind == "approval":
+            world.ask("approve", item.unit, item=item.id)
+        elif item.kind == "stall":
+            world.ask("retry", item.unit, item=item.id)
+        elif item.other is not None:
+            world.ask("resolve", item.unit, other=item.other, ruling="parallelize", item=item.id)
+        else:
+            world.repository.take_in_base(item.unit)
+            world.ask("retry", item.unit, item=item.id)
+    for name, unit in board.units.items():
+        if unit.status is Status.PAUSED:
+            world.ask("resume", name)
+            acted = True
+        elif unit.status is Status.CANCELLED:
+            world.ask("reopen", name)
+            acted = True
+    return acted
+
+
+def _agents_go_on(world: World) -> bool:
+    acted = False
+    for process in world.host.live():
+        if process.told and not process.deaf:
+            world.host.obeys(process)
+        elif process.hung or process.told:
+            continue
+        elif process.waits is not None:
+            _reads_its_answer(world, process)
+            if process.waits is not None:
+                continue
+        else:
+            world.host.ends(process, 0)
+        world.tell("agent goes on", *process.key)
+        acted = True
+    return acted
+
+
+def _time_goes_on(world: World) -> bool:
+    """To the next moment at which anything is due: a timer of the server, a deadline of the host."""
+    timer = world.scheduler._next_timer(world.now)
+    due = [at for at in (world.host.next_deadline(), None if timer is None else world.now + timer) if at is not None]
+    if not due:
+        return False
+    world.now = max(world.now, min(due)) + 0.001
+    world.tell("time", world.now)
+    return True
+
+
+# -- what holds while nothing moves
+
+
+def _check_idle(world: World) -> None:
+    for name, row in world.ledger.units.items():
+        live = world.host.live(name)
+        if row.status is Status.RUNNING and not live:
+            raise Violation(f"L2: {name} is RUNNING, and nothing of it is under way")
+        for process in live:
+            _check_live(world, name, process)
+    _check_dispatch(world)
+    for client in world.clients:
+        if client.feed is None:
+            client.connect(world.board, lambda: world.now)
+        client.catches_up(world.board)
+        client.check_picture(world.board)
+
+
+def _check_live(world: World, name: str, process: Process) -> None:
+    row = world.ledger.units[name]
+    wanted = row.attempt == process.key[1] and row.status in (Status.RUNNING, Status.NEEDS_ATTENTION)
+    if not wanted and not process.told:
+        raise Violation(f"L3: {process.key} lives, and nobody ends it; {name} is {row.status}, attempt {row.attempt}")
+    if row.status is Status.RUNNING and not process.told and process.waits is not None:
+        answered = [one for one in row.answers if one["attempt"] == row.attempt and one["question"] == process.waits]
+        if answered and not any(line["question"] == process.waits for line in process.answers):
+            raise Violation(f"L4: the answer to {process.waits!r} never reaches {process.key}, which waits for it")
+        if not answered:
+            raise Violation(f"L4: {process.key} waits for an answer to {process.waits!r}, and nobody is asked")
+
+
+def _check_dispatch(world: World) -> None:
+    """L7: who may start has started."""
+    ledger, scheduler = world.ledger, world.scheduler
+    holders = ledger.holders()
+    if ledger.dispatch_paused or len(holders) >= world.project.slots:
+        return
+    for name, row in ledger.units.items():
+        if row.status is not Status.READY or world.host.live(name):
+            continue
+        if scheduler._due(world.board.units[name]) > world.now:
+            continue
+        labels = [label for one in holders for label in ledger.units[one].labels]
+        if set(labels) & set(row.labels):
+            continue
+        if row.phase == "MERGE" and any(ledger.units[one].phase == "MERGE" for one in holders):
+            continue
+        raise Violation(f"L7: {name} is READY and {len(holders)} of {world.project.slots} slots are taken: {holders}")
+
+
+# -- the end
+
+
+def _check_end(world: World) -> None:
+    live = [process.key for process in world.host.live()]
+    if live:
+        raise Violation(f"L3: {live} live though all units are DONE")
+    if world.board.attention:
+        raise Violation(f"L4: items are open though all units are DONE: {sorted(world.board.attention)}")
+    world.check_replay()
+    repository = world.repository
+    if lost := repository.lost():
+        raise Violation(f"I10: changes are nowhere any more: {sorted(lost)}")
+    if world.project.isolation == "worktree":
+        world.crew.sweep(world.scheduler._is_merged)
+        _run_until_idle(world)
+        merged = repository.content(repository.base)
+        for unit, sha in repository.branches.items():
+            if repository.content(sha) | repository.worktrees.get(unit, set()) <= merged:
+                if world.scheduler._is_merged(unit):
+                    raise Violation(f"I10: {unit} is merged, and its branch was left behind")
+
+
+def _stop(world: World) -> None:
+    """L8: an orderly stop comes to its end."""
+    world.tell("stop")
+    request = Request("close", None, "scheduler", {}, "the end")
+    world.scheduler.put(request)
+    world.step()
+    for _ in range(5):
+        if world.scheduler._finished():
+            return
+        world.step()
+    raise Violation("L8: the server does not stop though nothing runs")
+
+
+def _where_all_is(world: World) -> str:
+    return ", ".join(f"{name} {row.status} {row.phase}/{row.attempt}" for name, row in world.ledger.units.items())
