@@ -16,7 +16,7 @@ from typing import Any
 
 from . import points
 from .operators import Crowd, Unreachable
-from .stage import PATIENCE, Server, Stage, keepers_at_work, kill, running, starttime, supervisor_of
+from .stage import PATIENCE, Server, Stage, children_of, keepers_at_work, kill, running, starttime, supervisor_of
 
 #: What else is killed, and how often.
 WAYS = {"point": 56, "start point": 12, "moment": 12, "starting": 6, "supervisor": 6, "both": 4, "keeper": 4}
@@ -83,6 +83,8 @@ class Campaign:
                 "delay": self.chance.random() * 0.02,
                 "children": self.chance.random() < 0.4,
             }
+            if point.startswith("launch-supervisor") and (pid := supervisor_of(self.stage)):
+                kill(pid)
         server = Server(self.stage, plan)
         if way == "starting":
             server.wait(lambda: not server.alive, self.chance.uniform(0.2, 1.3))
@@ -112,7 +114,9 @@ class Campaign:
         """Kill it if nothing has, and note what did."""
         self.note(server, way, plan)
         if server.alive:
+            children = children_of(server.process.pid) if self.chance.random() < 0.5 else []
             server.kill()
+            self.company["git, with its server"] += sum(kill(pid) for pid in children)
             if plan:
                 self.missed[way == "start point"].append(plan["point"])
             self.by_point[f"outside, {way}" if not plan else "outside, point not passed"] += 1

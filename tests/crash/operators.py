@@ -42,7 +42,8 @@ class Operator(threading.Thread):
             time.sleep(self.chance.random() * PAUSE)
             try:
                 if self.again and self.chance.random() < 0.7:
-                    self.send(*self.again.pop(0), repeated=True)
+                    self.send(*self.again[0], repeated=True)
+                    self.again.pop(0)
                 else:
                     self.do_something()
             except Unreachable:

@@ -96,7 +96,7 @@ def at_start(point: str) -> bool:
 
 def most(point: str) -> int:
     """The highest count that makes sense for a point."""
-    return OFTEN.get(point.partition(":")[0], 2)
+    return 1 if at_start(point) else OFTEN.get(point.partition(":")[0], 2)
 
 
 class Crash:

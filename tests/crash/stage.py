@@ -140,6 +140,18 @@ def running(word: str) -> dict[int, str]:
     return found
 
 
+def children_of(parent: int) -> list[int]:
+    """What a process has started itself and still runs."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1]) == parent:
+                found.append(int(entry.name))
+        except OSError:
+            continue  # it has ended
+    return found
+
+
 def starttime(pid: int) -> int | None:
     """Clock ticks from the boot to its start; None for one that is gone or only not yet reaped."""
     try:
