@@ -201,6 +201,10 @@ class Draft:
     def _follow(self, unit: Unit, before: Status, trigger: Trigger, cause: str) -> None:
         """What a move leads to, in the same transaction."""
         name, status = unit.name, unit.status
+        if trigger in (Trigger.CANCEL, Trigger.REOPEN):
+            for one in sorted(self.dependents(name)):
+                if self.unit(one).status is Status.BLOCKED:
+                    self._warn_of_cancelled(self._own(one), cause)
         if status is Status.READY and self.waits_for(unit):
             waiting = self.waits_for(unit)
             self.move(name, Trigger.BLOCK, actor=SCHEDULER, cause=cause, reason=f"waits for {_listed(waiting)}")
@@ -215,27 +219,24 @@ class Draft:
             self._settle(unit, SCHEDULER, cause, "no longer blocked")
         if status is before:
             return
-        if status is Status.DONE or trigger is Trigger.REOPEN:
+        if status is Status.DONE:
             for one in sorted(self.dependents(name)):
                 dependent = self.unit(one)
-                if dependent.status is not Status.BLOCKED:
-                    continue
-                if status is not Status.DONE:
-                    self._settle(self._own(one), SCHEDULER, cause, f"{name} was reopened")
-                elif not self.waits_for(dependent):
+                if dependent.status is Status.BLOCKED and not self.waits_for(dependent):
                     self.move(one, Trigger.UNBLOCK, actor=SCHEDULER, cause=cause, reason=f"{name} is done")
-        elif status is Status.CANCELLED:
-            for one in sorted(self.dependents(name)):
-                if self.unit(one).status is Status.BLOCKED:
-                    self._warn_of_cancelled(self._own(one), cause)
         if status in ENDED:
             self._settle(unit, SCHEDULER, cause, f"the unit is {status}")
 
     def _warn_of_cancelled(self, unit: Unit, cause: str) -> None:
-        """Open an item for each blocker that was cancelled: it will never be done by itself."""
-        known = {self.item(number).other for number in unit.items}
-        for blocker in unit.after:
-            if blocker not in known and self.unit(blocker).status is Status.CANCELLED:
+        """One item for each blocker that is cancelled, for it will never be done by itself; none for any other."""
+        cancelled = [blocker for blocker in unit.after if self.unit(blocker).status is Status.CANCELLED]
+        known = {self.item(number).other: number for number in unit.items}
+        for blocker, number in known.items():
+            if blocker not in cancelled:
+                how = f"{unit.name} waits for a cancelled {blocker} no longer"
+                self._change_item(number, "resolved", how, SCHEDULER, cause)
+        for blocker in cancelled:
+            if blocker not in known:
                 self.open_item(
                     unit.name,
                     actor=SCHEDULER,

@@ -40,6 +40,10 @@ class Starting:
         self._slots = Slots(self._project.slots, self._project.label_slots)
         self._due: list[tuple[float, str, int]] = []
         self._touching: dict[str, tuple[str, ...]] = {}
+        known = self._board.units
+        self._waits = {  # what was drafted and not committed was never said
+            name: wait for name, wait in self._waits.items() if name in known and known[name].not_before == wait[0]
+        }
         for unit in list(self._board.units.values()):
             if not unit.ended:
                 self._depths.add(unit.name, unit.after, lambda one: self._board.row(one).after)
@@ -71,13 +75,13 @@ class Starting:
             self._touching[unit.name] = unit.touches
         else:
             self._touching.pop(unit.name, None)
-        if unit.status is not Status.READY or live is not None:
-            self._queue.discard(unit.name)
-        elif (due := self._free_at(unit, drift)) > now:
-            self._queue.discard(unit.name)
-            heapq.heappush(self._due, (due, unit.name, unit.version))
-        else:
+        free_at = self._free_at(unit, drift) if unit.status is Status.READY else float("inf")
+        if free_at <= now and live is None:
             self._queue.push(unit.name, self._rank(unit))
+            return
+        self._queue.discard(unit.name)
+        if now < free_at < float("inf") and live is None:
+            heapq.heappush(self._due, (free_at, unit.name, unit.version))
 
     def _free_at(self, unit: Unit, drift: float) -> float:
         """When a READY unit may start, by the steady clock."""

@@ -47,6 +47,7 @@ class Client:
         self._board = board
         self._whole = True
         self._seq = 0
+        self.picture.clear()
         self.feed = Feed(board, self.frames.append, self._schedule, self._content, clock=clock)
         self.feed.open()
 

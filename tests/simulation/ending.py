@@ -5,8 +5,8 @@ The server sleeps as its thread does: a request, a report or a timer wakes it, a
 
 from __future__ import annotations
 
-from orchestrator_app.requests import Request
 from orchestrator_app.states import Status
+from orchestrator_app.stopping import Stop
 
 from .fake_host import Process, Violation
 from .happenings import _reads_its_answer
@@ -73,12 +73,8 @@ def _people_act(world: World) -> bool:
         acted = True
     for item in sorted(board.attention.values(), key=lambda item: item.id):
         unit = board.units[item.unit]
-        if item.kind == "blocked":
-            if board.units[item.other].status is not Status.CANCELLED:
-                raise Violation(f"L4: item {item.id} warns of {item.other}, which is not cancelled")
+        if item.kind == "blocked" or item.id != unit.item:
             continue  # whoever is cancelled is reopened below
-        if item.id != unit.item:
-            continue
         acted = True
         if item.kind == "question":
             world.ask("answer", item.unit, item=item.id, text="yes")
@@ -134,6 +130,8 @@ def _time_goes_on(world: World) -> bool:
 
 
 def _check_idle(world: World) -> None:
+    if world.scheduler._retained:
+        return  # the disk has failed: what came in waits for the next try
     for name, row in world.ledger.units.items():
         live = world.host.live(name)
         if row.status is Status.RUNNING and not live:
@@ -163,14 +161,14 @@ def _check_live(world: World, name: str, process: Process) -> None:
 
 def _check_dispatch(world: World) -> None:
     """L7: who may start has started."""
-    ledger, scheduler = world.ledger, world.scheduler
+    ledger = world.ledger
     holders = ledger.holders()
-    if ledger.dispatch_paused or len(holders) >= world.project.slots:
+    if ledger.dispatch_paused or len(holders) >= world.project.slots or world.scheduler._room.lack:
         return
     for name, row in ledger.units.items():
         if row.status is not Status.READY or world.host.live(name):
             continue
-        if scheduler._due(world.board.units[name]) > world.now:
+        if row.not_before is not None and row.not_before > world.now:
             continue
         labels = [label for one in holders for label in ledger.units[one].labels]
         if set(labels) & set(row.labels):
@@ -206,13 +204,12 @@ def _check_end(world: World) -> None:
 def _stop(world: World) -> None:
     """L8: an orderly stop comes to its end."""
     world.tell("stop")
-    request = Request("close", None, "scheduler", {}, "the end")
-    world.scheduler.put(request)
-    world.step()
+    world.stopping = True
+    world.scheduler.stop(Stop.AGENTS)
     for _ in range(5):
+        world.step()
         if world.scheduler._finished():
             return
-        world.step()
     raise Violation("L8: the server does not stop though nothing runs")
 
 

@@ -135,6 +135,10 @@ class FakeCrew:
 
     # -- what the scheduler asks for
 
+    @property
+    def under_way(self) -> bool:
+        return bool(self.pieces)
+
     def prepare(self, unit: str, attempt: int, base: str | None) -> None:
         self._add("prepare", unit, attempt, self._prepare(unit, attempt, base))
 

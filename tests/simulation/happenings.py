@@ -346,7 +346,7 @@ def client_breaks(world: World, luck: Luck) -> None:
             one.scheduled.clear()
         case _:
             if one.feed is not None:
-                one.feed.acknowledge(luck.below(20))
+                one.feed.acknowledge(1_000_000 + luck.below(20))
 
 
 def reports_wait(world: World, luck: Luck) -> None:

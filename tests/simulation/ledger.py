@@ -36,9 +36,11 @@ class Row:
     labels: tuple[str, ...] = ()
     touches: tuple[str, ...] = ()
     answers: tuple[dict, ...] = ()
-    items: set[int] = field(default_factory=set)
-    #: The steady time before which it may not start, as of the commit that said so; of this server's life only.
+    #: The open items, each with the other unit that it is about, if there is one.
+    items: dict[int, str | None] = field(default_factory=dict)
+    #: The time before which it may not start, by the steady clock: as the clocks stood when that was committed.
     not_before: float | None = None
+    not_before_wall: float | None = None
     #: The last sign of life of its attempt that the scheduler was told of, by the steady clock.
     sign: float = 0.0
 
@@ -85,6 +87,12 @@ class Ledger:
         for name in started:
             self._check_slots(name)
 
+    def boots(self, set_by: float) -> None:
+        """A server that starts has only the wall clock to tell how long its units still wait."""
+        for row in self.units.values():
+            if row.not_before_wall is not None:
+                row.not_before = row.not_before_wall - set_by
+
     # -- one record
 
     def _transition(self, record: Transition, now: float, wall: float, booted: float) -> None:
@@ -110,8 +118,8 @@ class Ledger:
             if name in given:
                 setattr(row, name, tuple(given[name]))
         if "not_before" in given:
-            wanted = given["not_before"]
-            row.not_before = None if wanted is None else now + wanted - wall
+            row.not_before_wall = given["not_before"]
+            row.not_before = None if row.not_before_wall is None else row.not_before_wall - wall + now
 
     def _start(self, record: Transition, row: Row, what: str, now: float) -> None:
         if record.attempt != row.attempt + 1:
@@ -147,11 +155,11 @@ class Ledger:
     def _attention(self, record: AttentionChange) -> None:
         items = self.units[record.unit].items
         if record.change == "opened":
-            items.add(record.item)
+            items[record.item] = record.detail.get("other")
         elif record.item not in items:
             raise Violation(f"I3: item {record.item} of {record.unit} is {record.change} but not open")
         elif record.change == "resolved":
-            items.discard(record.item)
+            del items[record.item]
 
     # -- what holds between commits
 
@@ -166,7 +174,11 @@ class Ledger:
                 raise Violation(f"L1: {name} is BLOCKED though all its blockers are DONE")
             if row.status is Status.NEEDS_ATTENTION and not row.items:
                 raise Violation(f"L4: {name} is NEEDS_ATTENTION without an item")
-            if row.items and row.status not in (Status.NEEDS_ATTENTION, Status.BLOCKED):
+            if row.status is Status.BLOCKED:
+                cancelled = [one for one in row.after if self.units[one].status is Status.CANCELLED]
+                if sorted(row.items.values()) != sorted(cancelled):
+                    raise Violation(f"L4: {name} waits for the cancelled {cancelled}; its items are {row.items}")
+            elif row.items and row.status is not Status.NEEDS_ATTENTION:
                 raise Violation(f"L4: {name} is {row.status} with the open items {sorted(row.items)}")
 
     def _check_acyclic(self) -> None:

@@ -53,6 +53,7 @@ class World:
         self.scheduler: Scheduler | None = None
         self.booted = 0.0
         self.boots = 0
+        self.stopping = False
         self.free = PLENTY
         self.watcher_raises = 0
         self.answer_fails = 0
@@ -107,7 +108,7 @@ class World:
 
     def may_stop(self, key: Key) -> None:
         row = self.ledger.units.get(key[0])
-        if row is not None and row.status is Status.RUNNING and row.attempt == key[1] and not self.scheduler._closing:
+        if row is not None and row.status is Status.RUNNING and row.attempt == key[1] and not self.stopping:
             raise Violation(f"I9: {key} is stopped though it runs and nobody wants its end")
 
     def _watcher(self, records: Any) -> None:
@@ -125,8 +126,7 @@ class World:
         self.boots += 1
         self.booted = self.now
         self.tell("boot", self.boots)
-        for row in self.ledger.units.values():
-            row.not_before = None  # a server that starts has only the wall clock to tell how long is left
+        self.ledger.boots(self.set_by)
         try:
             self.log = self.disk.open()
             self.board = Board()
