@@ -36,7 +36,8 @@ NEVER = float("inf")
 
 class _Attempt:
     """An attempt whose end has not been reported. `pidfd` is the keeper's or, with `agent`, the agent's own process
-    when no supervisor answers for the attempt; `look_at` is when to look again without one."""
+    when no supervisor answers for the attempt; `look_at` is when to look again without one, and `listen_at` when to
+    read what the agent has said meanwhile, for nobody tells."""
 
     def __init__(self, key: Key, run_dir: str, pos: int = 0) -> None:
         self.key = key
@@ -46,7 +47,7 @@ class _Attempt:
         self.pidfd = -1
         self.agent: processes.Process | None = None
         self.stopped = ""
-        self.look_at = self.stop_at = self.kill_at = NEVER
+        self.look_at = self.listen_at = self.stop_at = self.kill_at = NEVER
         self.grace = 0.0
 
 
@@ -229,7 +230,7 @@ class LocalExecutor:
         """Wait for whatever comes next, take it in, do what is due; True if `wake` was called."""
         due = min(until, self._reconnect_at)
         if len(self._attempts) > len(self._running):
-            due = min([due, *(min(a.look_at, a.stop_at, a.kill_at) for a in self._attempts.values())])
+            due = min([due, *(min(a.look_at, a.listen_at, a.stop_at, a.kill_at) for a in self._attempts.values())])
         woken = False
         for key, events in self._selector.select(None if due == NEVER else max(0.0, due - time.monotonic())):
             if key.fileobj is self._link.sock:
@@ -256,6 +257,9 @@ class LocalExecutor:
     def _do_due(self, attempt: _Attempt, now: float) -> None:
         if attempt.look_at <= now:
             self._settle(attempt)
+        if attempt.listen_at <= now:
+            attempt.listen_at = now + LOOK_PAUSE
+            self._unread.add(attempt.key)
         if attempt.stop_at <= now:
             attempt.stopped = "ran longer than its limit and was stopped"
             self._stop_agent(attempt)
@@ -285,6 +289,7 @@ class LocalExecutor:
     def _settle(self, attempt: _Attempt) -> None:
         """No supervisor answers for this attempt: find out who does, or how it ended. Proof or nothing."""
         attempt.look_at = NEVER
+        attempt.listen_at = time.monotonic() + LOOK_PAUSE
         record = read_exit(attempt.run_dir)
         if record is None:
             found = claim(attempt.run_dir)
@@ -360,7 +365,7 @@ class LocalExecutor:
             os.close(attempt.pidfd)
             attempt.pidfd = -1
         attempt.agent = None
-        attempt.look_at = attempt.stop_at = attempt.kill_at = NEVER
+        attempt.look_at = attempt.listen_at = attempt.stop_at = attempt.kill_at = NEVER
 
 
 def _start_line(spec: AttemptSpec) -> bytes:

@@ -14,15 +14,20 @@ from orchestrator_app.errors import NoServerError
 
 from . import check_log, points
 from .evidence import Evidence
-from .stage import Server, Stage, kill, running
+from .stage import Server, Stage, kill, running, supervisor_of
 
-SETTINGS = """\
+SETTINGS = '''\
 [workflow]
 isolation = "none"
 phases = ["IMPLEMENT"]
 [agents.waits]
 command = "echo $ORCH_UNIT $ORCH_ATTEMPT $$ >> {here}/ran; until test -e {here}/go; do sleep 0.02; done"
+[agents.asks]
+command = """
+echo $ORCH_UNIT $ORCH_ATTEMPT $$ >> {here}/ran; until test -e {here}/go; do sleep 0.02; done
+echo '{{"type": "ask", "question": "well?"}}' >> $ORCH_EVENTS; until test -s $ORCH_ANSWERS; do sleep 0.02; done
 """
+'''
 
 
 class Play:
@@ -50,8 +55,8 @@ class Play:
     def client(self) -> Client:
         return connect(self.stage.root)
 
-    def submit(self, *names: str) -> Any:
-        return self.client.post("/units", {"units": [{"name": name} for name in names]})
+    def submit(self, *names: str, **fields: Any) -> Any:
+        return self.client.post("/units", {"units": [{"name": name, **fields} for name in names]})
 
     def submit_to_a_dying_server(self, server: Server, point: str) -> None:
         """Nobody learns whether it happened: the server dies before it answers."""
@@ -189,6 +194,27 @@ def test_f16_agents_outlive_a_killed_server_and_their_ends_become_outcomes(play:
 
     assert play.story("a") == play.story("b") == [("submit", 0), ("start", 1), ("finish", 1)]
     assert len(play.ran()) == 2
+
+
+@pytest.mark.parametrize("with_server", [False, True], ids=["the-server-lives", "with-the-server"])
+def test_f16_what_an_agent_asks_after_its_supervisor_died_is_in_the_queue(play: Play, with_server: bool) -> None:
+    server = play.serve()
+    play.submit("a", agent="asks")
+    play.wait_until(play.ran, what="the agent to run")
+    supervisor = supervisor_of(play.stage)
+    assert supervisor is not None
+    kill(supervisor)
+    if with_server:
+        server.kill()
+        play.serve()
+    play.wait_until(lambda: supervisor_of(play.stage) not in (None, supervisor), what="another supervisor")
+
+    play.go()
+    play.until("NEEDS_ATTENTION")
+    play.client.post("/units/a/answer", {"text": "so"})
+    play.until("DONE")
+
+    assert play.story() == [("submit", 0), ("start", 1), ("ask", 1), ("continue", 1), ("finish", 1)]
 
 
 def test_f17_a_server_killed_during_its_checkpoints_opens_again_with_everything_acknowledged(play: Play) -> None:
