@@ -7,6 +7,8 @@ unit that no longer runs) are kept as events and change nothing.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from orchestrator_app.agents.command import output_tail, spec_for
@@ -25,14 +27,19 @@ SPOKEN = ("progress", "ask", "usage", "review", "heartbeat", "session", "test", 
 
 
 class Reports:
-    """Takes in one report after the other. `prepared` are attempts to start once the draft is committed; `crew` does
-    what is to be done in git."""
+    """Takes in one report after the other. What follows outside waits until the draft is committed: `prepared` are
+    attempts to start, `git_work` is what `crew` is to do."""
 
     def __init__(self, project: Project, chance: random.Random, crew: Crew | None) -> None:
         self._project = project
         self._chance = chance
         self.crew = crew
         self.prepared: list[AttemptSpec] = []
+        self.git_work: list[Callable[[], None]] = []
+
+    def forget(self) -> None:
+        """The draft was not committed: nothing follows from it."""
+        self.prepared, self.git_work = [], []
 
     def take(self, item: Report | Result, draft: Draft) -> bool:
         """Write what it means into the draft; returns whether nothing of its attempt is under way any more."""
@@ -154,7 +161,7 @@ class Reports:
         if phase.kind == "merge":
             return self._verified(draft, unit, phase, report)
         if self.crew is not None and report.why != "spawn":
-            self.crew.seal(unit.name, unit.attempt, unit.phase, report)
+            self.git_work.append(partial(self.crew.seal, unit.name, unit.attempt, unit.phase, report))
             return False
         self._conclude(draft, unit, report)
         return True
@@ -213,7 +220,7 @@ class Reports:
                     data={"old": old, "new": new},
                 )
                 if item.path is None:
-                    self.crew.advance(unit.name, unit.attempt, old, new)
+                    self.git_work.append(partial(self.crew.advance, unit.name, unit.attempt, old, new))
                 else:
                     self.prepared.append(spec_for(self._project, unit, phase, item.path, self._project.verify))
         return False
@@ -221,9 +228,10 @@ class Reports:
     def _verified(self, draft: Draft, unit: Unit, phase: Phase, report: Exited) -> bool:
         """The verify command has run on the merged tree."""
         if report.why == "exit" and report.code == 0 and unit.merge is not None:
-            self.crew.advance(unit.name, unit.attempt, unit.merge["old"], unit.merge["new"])
+            old, new = unit.merge["old"], unit.merge["new"]
+            self.git_work.append(partial(self.crew.advance, unit.name, unit.attempt, old, new))
             return False
-        self.crew.clean(unit.name, merged=False)
+        self.git_work.append(partial(self.crew.clean, unit.name, merged=False))
         if report.why == "exit" and report.code:
             why = f"verify failed on the merged tree, exit code {report.code}"
             tail = output_tail(self._project, unit.name, unit.attempt)

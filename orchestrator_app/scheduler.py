@@ -24,7 +24,7 @@ from orchestrator_app import metrics
 from orchestrator_app.agents.command import deliver_answer, output_tail, spec_for
 from orchestrator_app.disk import Room
 from orchestrator_app.errors import OrchError, StoreError
-from orchestrator_app.executors.base import AttemptSpec, Executor, Report, Said
+from orchestrator_app.executors.base import AttemptSpec, Executor, Exited, Report, Said
 from orchestrator_app.gate import SCHEDULER, Draft, Gate, new_cause
 from orchestrator_app.model import Unit
 from orchestrator_app.policy import outcome
@@ -300,7 +300,7 @@ class Scheduler:
             logger.exception("a step of the scheduler failed")
             self.faults["error"] = _unexpected(error)
         self._retained = taken
-        self._reports.prepared = []
+        self._reports.forget()
         for item in taken:
             if not isinstance(item, Said | Prepared):
                 self._live.setdefault(item.unit, item.attempt)
@@ -319,7 +319,7 @@ class Scheduler:
             settled = not isinstance(item, Said | Prepared)
             self._reports.fail_unexpectedly(trial, unit, attempt, error)
         draft.merge(trial)
-        if isinstance(item, Said):
+        if isinstance(item, Said | Exited):  # what has ended is no longer silent, however long git takes with it
             self._silence.sign(unit, now, self._drift)
         if settled and self._live.get(unit) == attempt:
             del self._live[unit]
@@ -368,6 +368,9 @@ class Scheduler:
 
     def _act(self, records: Sequence[Record], now: float) -> None:
         """Do outside what the committed moves say."""
+        git_work, self._reports.git_work = self._reports.git_work, []
+        for work in git_work:
+            work()
         specs: list[AttemptSpec] = []
         moved: dict[str, None] = {}
         for row in records:
@@ -406,6 +409,7 @@ class Scheduler:
             return True
         if self._live.get(spec.unit) == spec.attempt:
             del self._live[spec.unit]
+            heapq.heappush(self._timers, (now, "freed", "", 0))  # its slot is for another one
         self._starting.reckon(unit, now, self._drift)
         return False
 
