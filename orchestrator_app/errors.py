@@ -66,6 +66,10 @@ class GitError(OrchError):
     """A git command failed; the message carries its last line."""
 
 
+class PassingError(GitError):
+    """A piece of work on git failed for want of something that may come back: room, memory, a lock. Worth another try."""
+
+
 class WorkspaceError(OrchError):
     """A worktree or a merge can't be made as asked."""
 

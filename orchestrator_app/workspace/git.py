@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import time
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-from orchestrator_app.errors import GitError, WorkspaceError
-from orchestrator_app.workspace.places import Place, is_sha, place_of, printable
+from orchestrator_app.errors import GitError, PassingError, WorkspaceError
+from orchestrator_app.workspace.orphans import MARK, mark
+from orchestrator_app.workspace.places import Place, is_sha, place_of, printable, words_of
 from orchestrator_app.workspace.process import Completed, run_process
 
 LOCK_PATIENCE = 2.0  # seconds to wait for a lock file that another git holds
@@ -59,6 +61,12 @@ _SHOWS_DIFFS = frozenset({"diff", "diff-tree", "diff-index", "diff-files", "log"
 _PLAIN_DIFF = ("--no-ext-diff", "--no-textconv", "--ignore-submodules=dirty")
 _LOCKED = re.compile(r"(?:Unable to create|could not lock config file) '?(.+?\.lock|[^':]+)'?: File exists")
 
+#: What may be over in a while: the rest is the same at the next try.
+_PASSING = re.compile(
+    r"No space left on device|[Qq]uota exceeded|File too large|Read-only file system|Too many open files"
+    r"|Cannot allocate memory|[Oo]ut of memory|Resource temporarily unavailable|Input/output error"
+)
+
 _SCANNED = r"^(filter\..*\.(clean|smudge|process|required)|merge\..*\.driver|user\.(name|email)|include(if)?\..*)$"
 _LFS = frozenset({"git-lfs clean -- %f", "git-lfs smudge -- %f", "git-lfs smudge --skip -- %f"}) | frozenset(
     {"git-lfs filter-process", "git-lfs filter-process --skip"}
@@ -71,10 +79,7 @@ def read_ref(place: Place, ref: str) -> str | None:
     """The commit that the full ref name points at, or None. No process is started when the ref is a loose file."""
     if not ref.startswith("refs/") or ".." in ref:
         raise WorkspaceError(f"{ref!r} is no ref name; use the name of a branch")
-    try:
-        value = (place.common_dir / ref).read_text().strip()
-    except (OSError, ValueError):
-        value = ""
+    value = words_of(place.common_dir / ref) or ""
     if is_sha(value):
         return value
     if value.startswith("ref:"):
@@ -87,7 +92,7 @@ def read_ref(place: Place, ref: str) -> str | None:
         return done.out.strip()
     if "not a valid ref" in done.err:
         return None
-    raise GitError(_complaint(["show-ref", ref], place.work_tree, done))
+    raise _complaint(["show-ref", ref], place.work_tree, done)
 
 
 def run_git(
@@ -104,7 +109,8 @@ def run_git(
 
     `timeout` is in seconds; at its end git gets TERM, then KILL. With `limit`, output is cut there (bytes); without
     it, more than 256 MiB is an error. When another git holds a lock file, git is tried again for
-    `lock_patience` seconds. Raises GitError when git is missing, takes too long or ends with a code not in `ok`.
+    `lock_patience` seconds. Raises GitError when git is missing, takes too long or ends with a code not in `ok`;
+    PassingError where that may be over in a while, also when a signal that we didn't send has ended it.
     """
     place = cwd if isinstance(cwd, Place) else place_of(cwd.absolute())
     work_tree = cwd.work_tree if isinstance(cwd, Place) else cwd
@@ -123,9 +129,14 @@ def run_git(
             break
         time.sleep(pause)
         pause = min(pause * 2, 0.2)
-    if done.code in ok or done.cut:
+    if done.cut or (done.code in ok and not passing(done)):
         return done
-    raise GitError(_complaint(args, work_tree, done))
+    raise _complaint(args, work_tree, done)
+
+
+def passing(done: Completed) -> bool:
+    """Whether git failed for a reason that may be over in a while: no room, no memory, ended by a signal."""
+    return done.code < 0 or (done.code != 0 and _PASSING.search(done.err) is not None)
 
 
 def locked_by(err: str) -> str | None:
@@ -136,24 +147,38 @@ def locked_by(err: str) -> str | None:
 
 def reason_of(done: Completed) -> str:
     """Why git failed, in one line, by what it said last."""
+    if done.code < 0:
+        return f"it was ended by {_signal_name(-done.code)}"
+    short = _PASSING.search(done.err)
     lock = locked_by(done.err)
     if lock:
         return f"{printable(lock)} is held by another git; let it finish, or delete that file if no git runs there"
     lines = [line.strip() for line in printable(done.err or done.out).splitlines() if line.strip()]
     loud = [line for line in lines if line.startswith(("fatal:", "error:"))]
+    if short:  # the reason is often said before the consequence
+        loud = [line for line in lines if short[0] in line]
     last = (loud or lines or [f"exit code {done.code}"])[-1]
     if "transport" in last and "not allowed" in last:
         last += " (objects are missing here; fetch them first, git is not let onto the network by the orchestrator)"
     return last[:500]
 
 
-def _complaint(args: Sequence[str], where: Path, done: Completed) -> str:
-    return f"git {printable(args[0])} failed in {printable(str(where))}: {reason_of(done)}"
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _complaint(args: Sequence[str], where: Path, done: Completed) -> GitError:
+    kind = PassingError if passing(done) or locked_by(done.err) else GitError
+    return kind(f"git {printable(args[0])} failed in {printable(str(where))}: {reason_of(done)}")
 
 
 def _environment(place: Place | None) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     env.update(_ENVIRONMENT)
+    env[MARK] = mark()
     if place is None:
         return env
     env["GIT_DIR"] = str(place.git_dir)
@@ -179,7 +204,7 @@ def _overrides(place: Place, env: dict[str, str]) -> dict[str, str]:
     argv = ["git", "config", "--show-scope", "-z", "--get-regexp", _SCANNED]
     done = run_process(argv, place.work_tree, env, name="git config", timeout=20)
     if done.code not in (0, 1):
-        raise GitError(_complaint(["config"], place.work_tree, done))
+        raise _complaint(["config"], place.work_tree, done)
     fields = done.out.split("\0")[:-1]
     trusted: dict[str, str] = {}
     planted: dict[str, str] = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from orchestrator_app.errors import GitError, UsageError, WorkspaceError
 from orchestrator_app.workspace.git import locked_by, read_ref, reason_of, run_git
-from orchestrator_app.workspace.leftovers import drop_half_made
+from orchestrator_app.workspace.locks import drop_broken_records
 from orchestrator_app.workspace.places import Place, half_made, is_sha, linked_place, listed, place_of, printable
 from orchestrator_app.workspace.process import Completed
 from orchestrator_app.workspace.worktrees import (
@@ -109,7 +109,7 @@ def scratch(root: Path, state: Path, unit: str, sha: str) -> Path:
             return path
         _drop(place, path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        drop_half_made(place)
+        drop_broken_records(place.common_dir)
         run_git(["worktree", "add", "--quiet", "--detach", "--", str(path), sha], place, timeout=CHECKOUT_TIMEOUT)
     return path
 
@@ -191,7 +191,7 @@ def _outcome(place: Place, ref: str, old: str, new: str, done: Completed) -> Adv
 
 def _checkouts(place: Place, ref: str) -> tuple[list[Place], list[Path]]:
     """Where the branch is checked out, and where it is being rebased (HEAD is detached then)."""
-    drop_half_made(place)
+    drop_broken_records(place.common_dir)
     listing = run_git(["worktree", "list", "--porcelain", "-z"], place).out
     checkouts, rebasing = [], []
     for record in listing.split("\0\0"):

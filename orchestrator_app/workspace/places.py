@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,25 +22,31 @@ class Place:
 
     def locked_by_git(self) -> bool:
         """Whether git's own mark is on this worktree: git is making it, or was when it was killed."""
-        try:
-            return (self.git_dir / "locked").read_text(errors="replace").strip() == "initializing"
-        except OSError:
-            return False
+        return words_of(self.git_dir / "locked") == "initializing"
+
+
+def words_of(file: Path, limit: int = 65536) -> str | None:
+    """What one of git's small files says; None if there is none. Agents write there too: a FIFO must not hold us up."""
+    try:
+        fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as opened:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return None
+            return opened.read(limit).decode("utf-8", "surrogateescape").strip()
+    except OSError:
+        return None
 
 
 def place_of(work_tree: Path) -> Place | None:
     """The place of the checkout whose top level is `work_tree`, by its `.git`; None if it has none."""
     dot_git = work_tree / ".git"
-    try:
-        if dot_git.is_dir():
-            git_dir = dot_git
-        else:
-            word, _, target = dot_git.read_text(errors="surrogateescape").strip().partition(" ")
-            if word != "gitdir:":
-                return None
-            git_dir = Path(os.path.realpath(work_tree / target))
-    except OSError:
-        return None
+    if dot_git.is_dir():
+        git_dir = dot_git
+    else:
+        word, _, target = (words_of(dot_git) or "").partition(" ")
+        if word != "gitdir:":
+            return None
+        git_dir = Path(os.path.realpath(work_tree / target))
     return Place(git_dir, _repository_of(git_dir) or git_dir, work_tree)
 
 
@@ -50,10 +57,7 @@ def linked_places(common_dir: Path) -> Iterator[Place]:
     except OSError:
         return
     for git_dir in entries:
-        try:
-            dot_git = (git_dir / "gitdir").read_text(errors="surrogateescape").strip()
-        except OSError:
-            continue
+        dot_git = words_of(git_dir / "gitdir")
         if dot_git:
             yield Place(git_dir, common_dir, Path(os.path.realpath(git_dir / dot_git)).parent)
 
@@ -74,11 +78,8 @@ def linked_place(place: Place, path: Path) -> Place | None:
 
 def _repository_of(git_dir: Path) -> Path | None:
     """The repository that a worktree's record says it belongs to."""
-    try:
-        common = (git_dir / "commondir").read_text(errors="surrogateescape").strip()
-    except OSError:
-        return None
-    return Path(os.path.realpath(git_dir / common))
+    common = words_of(git_dir / "commondir")
+    return None if common is None else Path(os.path.realpath(git_dir / common))
 
 
 def printable(text: str) -> str:

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator_app.errors import GitError
+from orchestrator_app.errors import GitError, PassingError
 from orchestrator_app.workspace.places import printable
 
 OUTPUT_LIMIT = 256 * 1024 * 1024  # bytes of stdout; a list of a few million files
@@ -58,9 +58,8 @@ def run_process(
             raise GitError(f"{where} is not a directory, so git can't run there; check that it wasn't moved") from error
         raise GitError("git is not installed or not on PATH; install git 2.38 or newer") from error
     except OSError as error:
-        raise GitError(
-            f"git can't be started in {where}: {error.strerror}; free what is short, then try again"
-        ) from error
+        kind = GitError if isinstance(error, PermissionError) else PassingError
+        raise kind(f"git can't be started in {where}: {error.strerror}; free what is short, then try again") from error
     try:
         out, err, why = _converse(process, input, time.monotonic() + timeout, OUTPUT_LIMIT if limit is None else limit)
     except BaseException:

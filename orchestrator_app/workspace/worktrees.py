@@ -7,25 +7,20 @@ can write.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
 import stat
 import threading
 import uuid
+from collections.abc import Container
 from pathlib import Path
 
-from orchestrator_app.errors import GitError, UsageError, WorkspaceError
+from orchestrator_app.errors import GitError, PassingError, UsageError, WorkspaceError
 from orchestrator_app.workspace.git import locked_by, read_ref, reason_of, run_git
-from orchestrator_app.workspace.leftovers import (
-    drop_half_made,
-    drop_ref_lock,
-    drop_stale_locks,
-    head_of,
-    last_commit,
-    resolved,
-    uncommitted,
-)
+from orchestrator_app.workspace.leftovers import head_of, last_commit, resolved, uncommitted
+from orchestrator_app.workspace.locks import drop_broken_records, drop_ref_locks, drop_stale_locks, drop_unit_locks
 from orchestrator_app.workspace.places import (
     Place,
     half_made,
@@ -35,7 +30,11 @@ from orchestrator_app.workspace.places import (
     listed,
     place_of,
     printable,
+    words_of,
 )
+from orchestrator_app.workspace.process import Completed
+
+logger = logging.getLogger(__name__)
 
 CHECKOUT_TIMEOUT = 600.0  # seconds; a large repository on a slow disk
 DIFF_LIMIT = 2_000_000  # bytes of a diff that anyone is shown
@@ -95,24 +94,34 @@ def open_place(root: Path) -> Place:
 
 
 def delete_worktree(place: Place, path: Path) -> None:
-    """Delete a worktree and git's record of it. Renamed first: a half-deleted one must never look like work."""
-    sweep_deleted(path.parent)
+    """Delete a worktree and git's record of it. Renamed first: a half-deleted one must look neither like work nor like
+    a record."""
     worktree = linked_place(place, path)
-    gone = path.with_name(f".gone-{uuid.uuid4().hex}")
     if os.path.lexists(path):
-        path.rename(gone)
+        path.rename(path.with_name(_gone()))
     if worktree:
-        shutil.rmtree(worktree.git_dir, onerror=_force)
+        worktree.git_dir.rename(place.common_dir / _gone())
+    sweep_deleted(place.common_dir)
     sweep_deleted(path.parent)
+
+
+def _gone() -> str:
+    return f".gone-{uuid.uuid4().hex}"
 
 
 def sweep_deleted(parent: Path) -> None:
-    """Delete what was renamed to be deleted in `parent`, also what a crash has left of it."""
+    """Delete what was renamed to be deleted in `parent`, also what a crash has left of it.
+
+    What can't be deleted (another user's files) stays and harms nothing: it is no worktree any more.
+    """
     for gone in parent.glob(".gone-*"):
-        if gone.is_dir() and not gone.is_symlink():
-            shutil.rmtree(gone, onerror=_force)
-        else:
-            gone.unlink()
+        try:
+            if gone.is_dir() and not gone.is_symlink():
+                shutil.rmtree(gone, onerror=_force)
+            else:
+                gone.unlink()
+        except OSError as error:
+            logger.warning("%s can't be deleted (%s); delete it by hand", gone, error.strerror)
 
 
 class Worktrees:
@@ -122,6 +131,11 @@ class Worktrees:
         self._place = open_place(root)
         self._state = Path(os.path.realpath(state))
         self._lock = repository_lock(self._place)
+
+    def check(self) -> None:
+        """Raise WorkspaceError when the repository is no longer where it was."""
+        if not (self._place.common_dir / "HEAD").exists():
+            raise WorkspaceError(f"the git repository {self._place.common_dir} is gone; bring it back, then retry")
 
     def path(self, unit: str) -> Path:
         return self._state / "worktrees" / _checked(unit)
@@ -191,7 +205,8 @@ class Worktrees:
         )
         after = read_ref(self._place, unit_ref(unit))
         if done.code and run_git(["diff", "--cached", "--quiet"], worktree, ok=(0, 1)).code:
-            raise GitError(f"the work of {unit} could not be committed: {reason_of(done)}; see {worktree.work_tree}")
+            kind = PassingError if locked_by(done.err) else GitError
+            raise kind(f"the work of {unit} could not be committed: {reason_of(done)}; see {worktree.work_tree}")
         return after if after != before else None
 
     def changed_files(self, unit: str, base_sha: str) -> list[str]:
@@ -217,7 +232,19 @@ class Worktrees:
                 self._check_clean(unit, path)
             delete_worktree(self._place, path)
             if tip:
-                run_git(["update-ref", "-d", ref, tip], self._place)
+                self._update_ref("-d", ref, tip)
+
+    def tidy(self) -> None:
+        """Remove what a killed server or git has left: locks, records of worktrees that were never made, deleted
+        directories. To be called before anything else is done here, when no git of an earlier server runs any more."""
+        with self._lock:
+            drop_unit_locks(self._place.common_dir)
+            for one in linked_places(self._place.common_dir):
+                if one.work_tree.parent == self._state / "worktrees":
+                    drop_stale_locks(one, unit_ref(one.work_tree.name))
+            drop_broken_records(self._place.common_dir)
+            for folder in (self._place.common_dir, self._state / "worktrees", self._state / "scratch"):
+                sweep_deleted(folder)
 
     def exclude_state(self) -> None:
         """Have git ignore the state directory, by the repository's own exclude file; no file of the project changes."""
@@ -236,18 +263,14 @@ class Worktrees:
 
     def _make(self, unit: str, path: Path, base_sha: str) -> None:
         ref = unit_ref(unit)
-        update = ["update-ref", ref, base_sha, "0" * len(base_sha)]
-        made = run_git(update, self._place, ok=(0, 128))
-        if locked_by(made.err):
-            drop_ref_lock(self._place, ref)
-            made = run_git(update, self._place, ok=(0, 128))
+        made = self._update_ref(ref, base_sha, "0" * len(base_sha), ok=(0, 128))
         if made.code and read_ref(self._place, ref) is None:
             reason = reason_of(made)
             in_the_way = "'refs/heads/orch' exists" in reason
             way_out = "rename the branch `orch`" if in_the_way else f"check that commit {base_sha[:12]} exists"
             raise WorkspaceError(f"the branch orch/{unit} can't be made: {reason}; {way_out}, then retry {unit}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        drop_half_made(self._place)
+        drop_broken_records(self._place.common_dir)
         # git takes only the short name for "check out this branch"; it can't be an option and follows a `--`
         add = ["worktree", "add", "--quiet", "--", str(path), f"orch/{unit}"]
         added = run_git(add, self._place, timeout=CHECKOUT_TIMEOUT, ok=(0, 128))
@@ -259,6 +282,15 @@ class Worktrees:
             )
         if added.code:
             raise WorkspaceError(f"the worktree {path} can't be made: {reason_of(added)}; mend that, then retry {unit}")
+
+    def _update_ref(self, *args: str, ok: Container[int] = (0,)) -> Completed:
+        """Make, move or delete a branch of ours; a lock on it that outlasts all patience was left by a killed git."""
+        update = ["update-ref", *args]
+        done = run_git(update, self._place, ok=(0, 128))
+        if done.code in ok and not locked_by(done.err):
+            return done
+        drop_ref_locks(self._place.common_dir, *(arg for arg in args if arg.startswith("refs/")))
+        return run_git(update, self._place, ok=ok)
 
     def _moved(self, unit: str, path: Path) -> Place | None:
         """The unit's worktree, if the project was moved since it was made: git's record names a place that is gone."""
@@ -335,11 +367,8 @@ class Worktrees:
 
     def _keep_detached(self, unit: str, worktree: Place) -> None:
         """Keep a commit that only the HEAD of a lost worktree points at, before git's record of that worktree goes."""
-        try:
-            sha = (worktree.git_dir / "HEAD").read_text(errors="replace").strip()
-        except OSError:
-            return
-        if is_sha(sha):
+        sha = words_of(worktree.git_dir / "HEAD") or ""
+        if is_sha(sha) and sha.strip("0"):
             run_git(["update-ref", f"refs/orch/kept/{unit}-{sha[:12]}", sha], self._place, ok=(0, 128))
 
     def _since(self, unit: str, base_sha: str) -> str:
