@@ -19,6 +19,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100, help="how often the server is killed (100)")
     parser.add_argument("--seed", type=int, default=None, help="repeats a campaign's choices, though not its timing")
     parser.add_argument("--folder", type=Path, default=None, help="where; it is kept. Without: a temporary one")
+    parser.add_argument("--only", default="", help="kill only at points whose name holds this, as in move-base")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     folder = (options.folder or Path(tempfile.mkdtemp(prefix="orch-crash-"))).absolute()
@@ -30,7 +31,7 @@ def main() -> int:
         if number % 10 == 0:
             print(f"{number} kills, {time.monotonic() - began:.0f} s", flush=True)
 
-    result = run(folder, seed, options.kills, say)
+    result = run(folder, seed, options.kills, say, options.only)
     print(told(result))
     if result.faults:
         print(f"kept: {folder}")

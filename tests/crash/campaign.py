@@ -40,6 +40,8 @@ class Campaign:
     orphaned: set[tuple[str, int]] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
     adopted: int = 0
+    #: Kill only at points whose name holds this text; "" is all, and all the other ways.
+    only: str = ""
 
     def __post_init__(self) -> None:
         self.chance = random.Random(f"{self.seed}/campaign")
@@ -47,7 +49,8 @@ class Campaign:
         self.missed: dict[bool, list[str]] = {True: [], False: []}
 
     def shuffled(self, start: bool) -> list[str]:
-        found = [point for point in points.points() if points.at_start(point) is start]
+        found = [point for point in points.points() if points.at_start(point) is start or self.only]
+        found = [point for point in found if self.only in point]
         self.chance.shuffle(found)
         return found
 
@@ -66,7 +69,7 @@ class Campaign:
     def run(self, crowd: Crowd, say: Any = None) -> None:
         crowd.start()
         while len(self.killed_at) < self.kills and not self.faults:
-            way = self.chance.choices(list(WAYS), WAYS.values())[0]
+            way = "point" if self.only else self.chance.choices(list(WAYS), WAYS.values())[0]
             self.turn(way)
             if say:
                 say(self)

@@ -26,10 +26,10 @@ class Result:
     seconds: float
 
 
-def run(folder: Path, seed: int, kills: int, say: Any = None) -> Result:
+def run(folder: Path, seed: int, kills: int, say: Any = None, only: str = "") -> Result:
     began = time.monotonic()
     stage = Stage(folder, seed)
-    campaign = Campaign(stage, seed, kills)
+    campaign = Campaign(stage, seed, kills, only=only)
     crowd = Crowd(stage, seed, most=6 + round(kills * UNITS_PER_KILL))
     try:
         campaign.run(crowd, say)
