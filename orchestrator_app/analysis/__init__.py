@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from orchestrator_app.analysis.questions import LIMIT, export, query
+from orchestrator_app.analysis.questions import LIMIT, export, query, query_packed
 
-__all__ = ["LIMIT", "export", "query"]
+__all__ = ["LIMIT", "export", "query", "query_packed"]

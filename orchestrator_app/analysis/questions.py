@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator_app.analysis.server import Server
 from orchestrator_app.errors import UsageError
 from orchestrator_app.settings import Project
-from orchestrator_app.store.asking import ask
+from orchestrator_app.store.asking import Gone, Packed, ask, ask_packed
 from orchestrator_app.store.export import export_stopped, files_of, row_counts
 from orchestrator_app.store.exporter import Exporter
 from orchestrator_app.store.records import TABLES
@@ -19,20 +19,28 @@ from orchestrator_app.store.records import TABLES
 LIMIT = 10_000
 
 
-def query(project: Project, sql: str, limit: int = LIMIT, *, exporter: Exporter | None = None) -> dict[str, Any]:
+def query(
+    project: Project, sql: str, limit: int = LIMIT, *, exporter: Exporter | None = None, gone: Gone = None
+) -> dict[str, Any]:
     """The answer to one SELECT over the log's tables and views, with everything committed so far.
 
     `{"columns": [...], "types": [...], "rows": [[...]], "truncated": bool}`, see `store.asking.ask`. `exporter` is
     that of the orchestrator in this process; left out, the project's server is asked, or the files if none runs.
+    `gone()` says whether nobody waits for the answer any more.
     Raises UsageError for what is wrong with the SQL, OrchError for what takes too long, StoreError when the log can't
     be read.
     """
     if exporter is not None:
-        return ask(exporter.folder, exporter.bring_up_to_date(), sql, limit)
+        return ask(exporter.folder, exporter.bring_up_to_date(), sql, limit, gone=gone)
     server = Server.of(project.state)
     if server is not None:
         return server.post("/query", {"sql": sql, "limit": limit})
     return ask(project.state / "export", export_stopped(project.state), sql, limit)
+
+
+def query_packed(sql: str, limit: int, form: str, *, exporter: Exporter, gone: Gone = None) -> Packed:
+    """The same as an Arrow stream (`form` "arrow") or a Parquet file ("parquet"), for the server itself."""
+    return ask_packed(exporter.folder, exporter.bring_up_to_date(), sql, limit, form, gone=gone)
 
 
 def export(

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -23,17 +25,52 @@ MEMORY = 1 << 30
 ANSWER = 64 << 20
 LONGEST = 100_000
 
+#: Seconds between two looks whether anybody still waits for the answer.
+LOOK = 0.2
+
+#: Says whether nobody waits any more; None where somebody always does.
+Gone = Callable[[], bool] | None
+
 _PROGRAM = Path(__file__).with_name("sandbox.py")
 _KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
 
-def ask(folder: Path, seq: int, sql: str, limit: int, *, seconds: float = SECONDS) -> dict[str, Any]:
+class Packed(NamedTuple):
+    """An answer as an Arrow stream or a Parquet file. `truncated`: it was cut behind so many `rows`."""
+
+    content: bytes
+    rows: int
+    truncated: bool
+
+
+def ask(folder: Path, seq: int, sql: str, limit: int, *, seconds: float = SECONDS, gone: Gone = None) -> dict[str, Any]:
     """The answer to one SELECT over the files in `folder`, as the log was at row `seq`.
 
     `{"columns": [...], "types": [DuckDB's names], "rows": [[...]], "truncated": bool}`; at most `limit` rows. Times are
     text (UTC, as in 2026-01-31T12:00:00.000000Z), JSON columns are JSON text, lists and structs are lists and objects.
-    Raises UsageError for what is wrong with the SQL, OrchError for a question that takes too long or too much.
+    `gone()` says whether nobody waits for the answer any more. Raises UsageError for what is wrong with the SQL,
+    OrchError for a question that takes too long or too much, or that nobody waits for.
     """
+    out = _run(folder, seq, sql, limit, "json", seconds, gone)
+    answer = json.loads(out)
+    if "error" in answer:
+        raise UsageError(f"the query can't be answered: {answer['error']}")
+    return answer
+
+
+def ask_packed(
+    folder: Path, seq: int, sql: str, limit: int, form: str, *, seconds: float = SECONDS, gone: Gone = None
+) -> Packed:
+    """The same as an Arrow stream (`form` is "arrow") or a Parquet file ("parquet"), with DuckDB's own types."""
+    head, _, content = _run(folder, seq, sql, limit, form, seconds, gone).partition(b"\n")
+    about = json.loads(head)
+    if "error" in about:
+        raise UsageError(f"the query can't be answered: {about['error']}")
+    return Packed(content, about["rows"], about["truncated"])
+
+
+def _run(folder: Path, seq: int, sql: str, limit: int, form: str, seconds: float, gone: Gone) -> bytes:
+    """What the disposable process printed."""
     if len(sql) > LONGEST:
         raise UsageError(f"the query is {len(sql):,} characters long, and {LONGEST:,} is the most")
     question = {
@@ -41,6 +78,7 @@ def ask(folder: Path, seq: int, sql: str, limit: int, *, seconds: float = SECOND
         "folder": str(folder),
         "seq": seq,
         "limit": limit,
+        "format": form,
         "bytes": ANSWER,
         "memory": MEMORY,
         "seconds": int(seconds) + 2,
@@ -60,17 +98,26 @@ def ask(folder: Path, seq: int, sql: str, limit: int, *, seconds: float = SECOND
     )
     with child:
         try:
-            out, err = child.communicate(json.dumps(question).encode(), timeout=seconds)
-        except subprocess.TimeoutExpired:
-            raise OrchError(f"the query took longer than {seconds:g} s and was stopped: ask for less") from None
+            out, err = _communicate(child, json.dumps(question).encode(), seconds, gone)
         finally:
             child.kill()
     if child.returncode:
         raise OrchError(_fate(child.returncode, err.decode(errors="replace")))
-    answer = json.loads(out)
-    if "error" in answer:
-        raise UsageError(f"the query can't be answered: {answer['error']}")
-    return answer
+    return out
+
+
+def _communicate(child: subprocess.Popen, question: bytes, seconds: float, gone: Gone) -> tuple[bytes, bytes]:
+    until = time.monotonic() + seconds
+    said: bytes | None = question
+    while True:
+        try:
+            return child.communicate(said, timeout=min(LOOK, max(0.0, until - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            said = None  # it was taken at the first call
+            if gone is not None and gone():
+                raise OrchError("nobody waits for the answer to the query any more: it was stopped") from None
+            if time.monotonic() >= until:
+                raise OrchError(f"the query took longer than {seconds:g} s and was stopped: ask for less") from None
 
 
 def _fate(code: int, said: str) -> str:

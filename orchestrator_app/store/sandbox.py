@@ -1,17 +1,20 @@
 """Runs one question in SQL on the Parquet export, in a process of its own that is thrown away afterwards.
 
-This file is a program: it is run by its path, gets the question as JSON on standard input, and prints the answer as
-JSON. It imports nothing of this package. What it holds on to is a copy in memory, so the worst that a question can do
-is to use up what the process was given; whoever started it (`asking.py`) kills it at the deadline.
+This file is a program: it is run by its path, gets the question as JSON on standard input, and prints the answer: JSON,
+or a line of JSON (`rows`, `truncated`; or only `error`) and behind it an Arrow stream or a Parquet file. It imports
+nothing of this package. What it holds on to is a copy in memory, so the worst that a question can do is to use up what
+the process was given; whoever started it (`asking.py`) kills it at the deadline.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
 import resource
 import sys
+import warnings
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -33,8 +36,8 @@ def main() -> None:
     try:
         answer = _answer(duckdb, question)
     except (duckdb.Error, Refused) as error:
-        answer = json.dumps({"error": _one_line(error)})
-    sys.stdout.write(answer)
+        answer = json.dumps({"error": _one_line(error)}).encode()
+    sys.stdout.buffer.write(answer)
 
 
 class Refused(Exception):
@@ -57,7 +60,7 @@ def _limit(question: dict[str, Any]) -> None:
             resource.setrlimit(kind, (most, most))
 
 
-def _answer(duckdb: Any, question: dict[str, Any]) -> str:
+def _answer(duckdb: Any, question: dict[str, Any]) -> bytes:
     connection = duckdb.connect(
         ":memory:",
         config={
@@ -85,9 +88,31 @@ def _answer(duckdb: Any, question: dict[str, Any]) -> str:
         raise Refused(f"a query is a SELECT, and this is {statement.type.name.replace('_', ' ')}")
     connection.execute("BEGIN TRANSACTION READ ONLY")
     connection.execute(statement)
+    if question["format"] != "json":
+        return _as_arrow(connection, question["format"], question["limit"], question["bytes"])
     if any("TIME ZONE" in str(column[1]) for column in connection.description):
         connection.execute(_without_zones(statement.query, connection.description))
-    return _encode(connection, question["limit"], question["bytes"])
+    return _encode(connection, question["limit"], question["bytes"]).encode()
+
+
+def _as_arrow(connection: Any, form: str, limit: int, most: int) -> bytes:
+    """The answer as an Arrow stream or a Parquet file, behind a line that says how many rows, and whether cut."""
+    with warnings.catch_warnings(action="ignore"):  # that this way copies the rows once
+        reader = connection.to_arrow_reader(FETCH)
+    from pyarrow import ipc, parquet
+
+    file = io.BytesIO()
+    rows, size, truncated = 0, 0, False
+    open_writer = ipc.new_stream if form == "arrow" else parquet.ParquetWriter
+    with open_writer(file, reader.schema) as writer:
+        for batch in reader:
+            kept = batch.slice(0, limit - rows if size <= most else 0)
+            truncated = kept.num_rows < batch.num_rows
+            writer.write_batch(kept)
+            rows, size = rows + kept.num_rows, size + kept.nbytes
+            if truncated:
+                break
+    return json.dumps({"rows": rows, "truncated": truncated}).encode() + b"\n" + file.getvalue()
 
 
 def _load(connection: Any, question: dict[str, Any]) -> None:

@@ -1,0 +1,118 @@
+"""Questions to the log: SQL in any format, the Parquet export, and what went wrong, grouped."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from orchestrator_app import analysis, failures
+from orchestrator_app.api.routing import Answer, Call, Field, Route
+from orchestrator_app.errors import UsageError
+
+ROWS = 100_000
+TYPES = {
+    "json": "application/json",
+    "csv": "text/csv; charset=utf-8",
+    "arrow": "application/vnd.apache.arrow.stream",
+    "parquet": "application/vnd.apache.parquet",
+}
+"""The media type of each format that an answer may have."""
+QUERIES = ThreadPoolExecutor(2, thread_name_prefix="orch-query")
+"""Queries may take half a minute each: more than two at once wait here, and hold up no other request."""
+
+
+async def query(call: Call) -> Any:
+    limit, wanted = call.body.get("limit"), call.body.get("format") or _accepted(call.accepts)
+    if limit is None:
+        limit = analysis.LIMIT
+    if not 1 <= limit <= ROWS:
+        raise UsageError(f"limit must be from 1 to {ROWS}")
+    if wanted not in TYPES:
+        raise UsageError(f"format must be one of {', '.join(TYPES)}")
+    sql, exporter, gone = call.body["sql"], call.orchestrator.exporter, call.gone.is_set
+    if wanted in ("arrow", "parquet"):
+        ask = partial(analysis.query_packed, sql, limit, wanted, exporter=exporter, gone=gone)
+        packed = await asyncio.get_running_loop().run_in_executor(QUERIES, ask)
+        return _answer(packed.content, wanted, packed.truncated)
+    ask = partial(analysis.query, call.server.project, sql, limit, exporter=exporter, gone=gone)
+    table = await asyncio.get_running_loop().run_in_executor(QUERIES, ask)
+    if wanted == "json":
+        return table
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(table["columns"])
+    for row in table["rows"]:
+        writer.writerow([json.dumps(cell) if isinstance(cell, list | dict) else cell for cell in row])
+    return _answer(text.getvalue().encode(errors="replace"), wanted, table["truncated"])
+
+
+def _accepted(accepts: str) -> str:
+    """The format that the request's `Accept` names; JSON if it names none."""
+    return next((form for form, kind in TYPES.items() if kind.partition(";")[0] in accepts), "json")
+
+
+def _answer(content: bytes, form: str, truncated: bool) -> Answer:
+    return Answer(content, headers={"Content-Type": TYPES[form], "X-Orch-Truncated": str(truncated).lower()})
+
+
+async def export(call: Call) -> Any:
+    return await call.aside(partial(analysis.export, call.server.project, exporter=call.orchestrator.exporter))
+
+
+async def errors(call: Call) -> Any:
+    since = _moment(call.query.get("since", "86400"))
+    return {"since": since, **await call.aside(failures.summary, call.orchestrator, since)}
+
+
+def _moment(text: str) -> datetime:
+    """A time as it is said (ISO 8601, UTC unless it has an offset) or so many seconds ago; UTC without a zone."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    try:
+        if text.isdecimal():
+            return now - timedelta(seconds=int(text))
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except (ValueError, OverflowError):
+        raise UsageError(f"since must be a time like {now:%Y-%m-%dT%H:%M:%SZ}, or seconds before now") from None
+
+
+ROUTES = (
+    Route(
+        "POST",
+        "/query",
+        "Ask the log in SQL. It runs in a process of its own on a copy, can change nothing, and ends when you hang up.",
+        query,
+        body=(
+            Field("sql", "string", "one SELECT", required=True),
+            Field("limit", "integer", f"at most so many rows; {ROWS} at most"),
+            Field(
+                "format",
+                "string",
+                "json, csv, arrow (a stream) or parquet; or say it in `Accept`. Whether the answer was cut at its limit"
+                " is in `X-Orch-Truncated`, in JSON in `truncated`",
+            ),
+        ),
+    ),
+    Route(
+        "POST",
+        "/export",
+        "Bring the Parquet files under .orchestrator/export up to date; `seq` says how far they are.",
+        export,
+        body=(),
+    ),
+    Route(
+        "GET",
+        "/errors/summary",
+        "What went wrong lately: equal errors as one, the most frequent first, with the units and what to do.",
+        errors,
+        query=(
+            Field("since", "string", "only from this time on (ISO 8601), or of so many seconds; a day's if not given"),
+        ),
+    ),
+)
