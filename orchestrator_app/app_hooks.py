@@ -12,6 +12,7 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tornado.netutil import bind_sockets
 from orchestrator_app.errors import NoServerError, OrchError
 from orchestrator_app.serve import Serving, check_host, current
 from orchestrator_app.settings import find_project, load_project
+from orchestrator_app.stopping import Signals
 
 HOST = "127.0.0.1"
 
@@ -52,7 +54,16 @@ def _start(context: Any) -> Serving:
     serving = Serving(project)
     atexit.register(serving.end)  # Bokeh calls no hook when a signal ends it early
     serving.start(server, host, context.url)
+    server.io_loop.add_callback(_listen_to_signals, serving, server)
     return serving
+
+
+def _listen_to_signals(serving: Serving, server: BaseServer) -> None:
+    """In the place of Bokeh, which by now listens to TERM itself, and to nothing else."""
+    server.io_loop.asyncio_loop.remove_signal_handler(signal.SIGTERM)
+    signals = Signals()
+    signals.listen()
+    serving.obey(signals)
 
 
 def _server_of(context: Any) -> BaseServer:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from orchestrator_app.errors import OrchError, SettingsError, WatcherWriteError
+from orchestrator_app.errors import NoServerError, OrchError, SettingsError, WatcherWriteError
 from orchestrator_app.executors.base import Executor
 from orchestrator_app.executors.local import LocalExecutor
 from orchestrator_app.gate import Gate, new_cause
@@ -20,13 +21,14 @@ from orchestrator_app.policy.fit import misfits
 from orchestrator_app.requests import KINDS, Request
 from orchestrator_app.scheduler import Scheduler
 from orchestrator_app.settings import FILE_NAME, Project
+from orchestrator_app.stopping import Stop
 from orchestrator_app.store.exporter import Exporter
 from orchestrator_app.store.log import Log
 from orchestrator_app.workspace.crew import Crew
 from orchestrator_app.workspace.worktrees import check_repository
 
-#: On top of the grace time that attempts have to end, seconds for the rest of an orderly stop.
-STOP_MARGIN = 20.0
+#: So many of the units that a drain waits for are named in one line.
+NAMED = 5
 
 
 class Orchestrator:
@@ -52,6 +54,7 @@ class Orchestrator:
         self._wall = wall or clock or time.time
         self._chance = chance
         self._scheduler: Scheduler | None = None
+        self._closing = threading.Lock()
         self.log: Log | None = None
         self.exporter: Exporter | None = None
         self.started_at: float | None = None
@@ -100,16 +103,23 @@ class Orchestrator:
         self.exporter.start()
         scheduler.start()
 
-    def stop(self, *, leave_agents: bool = False) -> None:
-        """Stop the running attempts (or leave them to the supervisor), then the thread, and close the log."""
-        scheduler, self._scheduler = self._scheduler, None
+    def stop(self, how: Stop = Stop.LEAVE) -> None:
+        """End in order: the scheduler's thread, the export, the log. `how` says what becomes of running attempts.
+
+        Returns when that is done. Called again meanwhile, a stronger `how` takes the place of the one before.
+        """
+        scheduler = self._scheduler
         if scheduler is None:
             return
-        scheduler.stop(leave_agents=leave_agents, timeout=self.project.grace + STOP_MARGIN)
-        self._executor.close()
-        if self.exporter is not None:
-            self.exporter.stop()
-        self.log.close()
+        scheduler.stop(how)
+        with self._closing:
+            if self._scheduler is None:
+                return
+            self._scheduler = None
+            self._executor.close()
+            if self.exporter is not None:
+                self.exporter.stop()
+            self.log.close()
 
     def request(
         self, kind: str, unit: str | None = None, *, actor: str | None = None, version: int | None = None, **args: Any
@@ -135,15 +145,24 @@ class Orchestrator:
         """The answer to our own SQL, read by a cursor of its own. Analysts' SQL goes to `analysis.query` instead."""
         if self.log is None:
             raise OrchError("the log is not open: start the orchestrator first")
-        return self.log.rows(sql, params)
+        try:
+            return self.log.rows(sql, params)
+        except Exception:
+            if self._scheduler is None:  # it was closed meanwhile
+                raise NoServerError("the server is stopping: ask the next one") from None
+            raise
 
     def status(self) -> dict[str, Any]:
         """What a header shows: state, counts, slots, attention."""
         board, scheduler = self.board, self._scheduler
         fault = "stopped" if scheduler is None else scheduler.fault
+        ending = None if scheduler is None else scheduler.ending
+        awaited = [] if ending is not Stop.DRAIN else sorted(scheduler.awaited())
         counts = board.counts
         return {
-            "state": f"degraded: {fault}" if fault else "ok",
+            "state": _state(fault, ending, awaited),
+            "ending": ending,
+            "awaited": awaited,
             "seq": board.seq,
             "counts": counts,
             "running": counts["RUNNING"],
@@ -155,3 +174,14 @@ class Orchestrator:
             "started_at": self.started_at,
             "project": str(self.project.root),
         }
+
+
+def _state(fault: str | None, ending: Stop | None, awaited: Sequence[str]) -> str:
+    """What a header says: that all is well, or what is wrong, or that the server comes to its end."""
+    said = [f"degraded: {fault}"] if fault else []
+    if ending is Stop.DRAIN:
+        named = ", ".join(awaited[:NAMED]) + (f" and {len(awaited) - NAMED} more" if len(awaited) > NAMED else "")
+        said.append(f"draining: nothing new is started; it waits for {named or 'nothing more'}")
+    elif ending is not None:
+        said.append("stopping")
+    return "; ".join(said) or "ok"

@@ -11,6 +11,7 @@ what is written down. How far they are apart (`drift`) is measured in every step
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import logging
 import random
@@ -23,7 +24,7 @@ from typing import Any
 from orchestrator_app import metrics
 from orchestrator_app.agents.command import deliver_answer, output_tail, spec_for
 from orchestrator_app.disk import Room
-from orchestrator_app.errors import OrchError, StoreError
+from orchestrator_app.errors import NoServerError, OrchError, StoreError
 from orchestrator_app.executors.base import AttemptSpec, Executor, Exited, Report, Said
 from orchestrator_app.gate import SCHEDULER, Draft, Gate, new_cause
 from orchestrator_app.model import Unit
@@ -36,6 +37,7 @@ from orchestrator_app.settings import Phase, Project
 from orchestrator_app.silence import Silence
 from orchestrator_app.starting import Starting
 from orchestrator_app.states import Status, Trigger
+from orchestrator_app.stopping import Stop
 from orchestrator_app.store.records import Record, Transition
 from orchestrator_app.workspace.crew import Crew, Prepared, Result
 
@@ -88,13 +90,17 @@ class Scheduler:
         self._reports = Reports(project, self._chance, self._crew)
         self._live: dict[str, int] = {}
         self._stopping: set[tuple[str, int]] = set()
+        self._in_git: set[str] = set()  # of these units the crew has the live attempt in hand, not the executor
         self._silence = Silence(project)
         self._room = Room(project.state, project.low_disk)
         self._drift = wall() - clock()
         self._starting = Starting(project, self.board, self._live)
-        self._closing = False
-        self._leave = False
+        #: How it comes to its end, once that has begun.
+        self.ending: Stop | None = None
+        self._over = False
         self._retained: list[Report | Result] = []
+        #: Units whose newest answer could not be handed over: it is tried again.
+        self._undelivered: set[str] = set()
         self._thread: threading.Thread | None = None
         self._step_began: float | None = None
         self._rebuild(clock())
@@ -149,7 +155,7 @@ class Scheduler:
                     self._deliver(unit)
         self.executor.recover(open_attempts)
         for name, attempt in self._live.items():
-            if not self._may_go_on(self.board.row(name)):
+            if self.ending is Stop.AGENTS or not self._may_go_on(self.board.row(name)):
                 self._stop(name, attempt)
         if self._crew is not None:
             self._crew.sweep(self._is_merged)
@@ -184,6 +190,8 @@ class Scheduler:
                 cost = min(ended - begun, GATHER)
             except Exception as error:
                 self._start_over(error)
+        self._over = True
+        self._refuse_rest()
 
     def _start_over(self, error: Exception) -> None:
         """What was decided could not be acted on, or not in full. What runs is found out anew, as after a crash."""
@@ -199,6 +207,7 @@ class Scheduler:
             self.executor.open()
             self._live.clear()
             self._stopping.clear()
+            self._in_git.clear()
             self.recover()
         except Exception:
             logger.exception("the scheduler could not start over; it tries again")
@@ -212,21 +221,43 @@ class Scheduler:
         return reports
 
     def _finished(self) -> bool:
-        return self._closing and not self._live and not self._inbox
+        if self._inbox or self.ending is None:
+            return False
+        if self.ending is Stop.DRAIN:
+            return not self.awaited()
+        # agents that are left go on, git steps would not
+        open_ends = self._live.keys() if self.ending is Stop.AGENTS else self._live.keys() & self._in_git
+        # what could not be written down is found out about by the next start
+        return not open_ends - {item.unit for item in self._retained}
 
-    def stop(self, *, leave_agents: bool, timeout: float) -> None:
-        """End the thread. Running attempts are stopped first, unless they are to go on without a server."""
-        self._leave = leave_agents
-        self.put(Request("close", None, SCHEDULER, {}, new_cause()))
+    def awaited(self) -> list[str]:
+        """The units whose attempts a drain waits for: those that run, but not for a person's word. From any thread."""
+        return [name for name in list(self._live) if self.board.row(name).status is not Status.NEEDS_ATTENTION]
+
+    def stop(self, how: Stop) -> None:
+        """Come to an end; returns when that is done. Called again meanwhile, a stronger way takes the place of the
+        one before. From any thread."""
+        self.put(Request("close", None, SCHEDULER, {"how": how}, new_cause()))
         if self._thread is not None:
-            self._thread.join(timeout)
+            self._thread.join()
         if self._crew is not None:
             self._crew.close()
 
     def put(self, item: Request | Result) -> None:
         """Queue something for the next step. Any thread."""
         self._inbox.append(item)
-        self.executor.wake()
+        if self._over:
+            self._refuse_rest()
+        else:
+            self.executor.wake()
+
+    def _refuse_rest(self) -> None:
+        """What came in after the last step. Git work that nobody heard of is found out about at the next start."""
+        while self._inbox:
+            with contextlib.suppress(IndexError):  # another thread was quicker
+                item = self._inbox.popleft()
+                if isinstance(item, Request):
+                    _reply([item], [NoServerError("the server is stopping and nothing was changed: ask the next one")])
 
     def _next_timer(self, now: float) -> float | None:
         due = min(self._starting.next_due, self._timers[0][0] if self._timers else NEVER)
@@ -284,7 +315,7 @@ class Scheduler:
         self._starting.note_depths(draft, now, self._drift)
         for unit in draft.units_changed():
             self._starting.reckon(unit, now, self._drift)
-        if self._has_room(draft, now) and not self._closing and not draft.dispatch_paused:
+        if self._has_room(draft, now) and self.ending is None and not draft.dispatch_paused:
             self._starting.start(draft)
         with metrics.COMMIT.time():
             records = self.gate.commit(draft)
@@ -321,16 +352,19 @@ class Scheduler:
         draft.merge(trial)
         if isinstance(item, Said | Exited):  # what has ended is no longer silent, however long git takes with it
             self._silence.sign(unit, now, self._drift)
+        if not settled and not isinstance(item, Said):
+            self._in_git.add(unit)
         if settled and self._live.get(unit) == attempt:
             del self._live[unit]
             self._stopping.discard((unit, attempt))
             self._silence.forget(unit)
+            self._in_git.discard(unit)
         if draft.has(unit):
             self._starting.reckon(draft.unit(unit), now, self._drift)
 
     def _answer(self, request: Request, draft: Draft, now: float) -> dict[str, Any] | Exception:
         if request.kind == "close":
-            self._close(now)
+            self._close(request.args["how"])
             return {}
         trial = draft.nested()
         try:
@@ -371,6 +405,10 @@ class Scheduler:
         git_work, self._reports.git_work = self._reports.git_work, []
         for work in git_work:
             work()
+        undelivered, self._undelivered = self._undelivered, set()
+        for name in sorted(undelivered):
+            if self.board.row(name).status is Status.RUNNING:
+                self._deliver(self.board.row(name))
         specs: list[AttemptSpec] = []
         moved: dict[str, None] = {}
         for row in records:
@@ -401,11 +439,12 @@ class Scheduler:
         self._reports.prepared = []
         if specs:
             self.executor.start(specs)
+            self._in_git.difference_update(spec.unit for spec in specs)
 
     def _still_wanted(self, spec: AttemptSpec, now: float) -> bool:
         """Whether an attempt whose worktree is ready by now should still start."""
         unit = self.board.row(spec.unit)
-        if unit.status is Status.RUNNING and unit.attempt == spec.attempt and not self._closing:
+        if unit.status is Status.RUNNING and unit.attempt == spec.attempt and self.ending is not Stop.AGENTS:
             return True
         if self._live.get(spec.unit) == spec.attempt:
             del self._live[spec.unit]
@@ -415,6 +454,7 @@ class Scheduler:
 
     def _begin(self, unit: Unit, specs: list[AttemptSpec], now: float) -> None:
         phase = self._phase(unit)
+        self._in_git.add(unit.name)
         if phase.kind == "merge":
             self._crew.build_merge(unit.name, unit.attempt, to_verify=self.project.verify is not None)
         elif self._crew is not None:
@@ -434,7 +474,9 @@ class Scheduler:
             try:
                 deliver_answer(self.project, unit.name, unit.attempt, unit.answers[-1])
             except OSError as error:
-                logger.warning("the answer could not be written for %s: %s", unit.name, error)
+                logger.warning("the answer could not be written for %s, it is tried again: %s", unit.name, error)
+                self._undelivered.add(unit.name)
+                heapq.heappush(self._timers, (self.clock() + STORE_RETRY, "answer", "", 0))
 
     # -- silence
 
@@ -466,14 +508,13 @@ class Scheduler:
 
     # -- the end
 
-    def _close(self, now: float) -> None:
-        """From here on nothing starts; what runs is stopped, or left to the supervisor."""
-        self._closing = True
-        if self._leave:
-            self._live.clear()
-            return
-        for name, attempt in list(self._live.items()):
-            self._stop(name, attempt)
+    def _close(self, how: Stop) -> None:
+        """From here on nothing starts. What runs is awaited, left to the supervisor, or stopped."""
+        if how.outdoes(self.ending):
+            self.ending = how
+        if self.ending is Stop.AGENTS:
+            for name, attempt in list(self._live.items()):
+                self._stop(name, attempt)
 
 
 def _reply(requests: Sequence[Request], answers: Sequence[dict[str, Any] | Exception]) -> None:

@@ -6,34 +6,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
 import logging
 import os
-import signal
-import threading
+import time
 import webbrowser
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from bokeh.server.server import BaseServer
 from panel.io.server import get_server
 from tornado.web import StaticFileHandler
 
-from orchestrator_app import api, claim, open_files
+from orchestrator_app import api, open_files
 from orchestrator_app.api.changes import Changes
+from orchestrator_app.claim import DYING, Claim, installed_version, open_state, token
 from orchestrator_app.dashboard import page
 from orchestrator_app.dashboard.console import ASSETS
 from orchestrator_app.edge import MAX_BODY, MAX_MESSAGE, Edge
 from orchestrator_app.errors import NoServerError, OrchError, UsageError
 from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.settings import Project
+from orchestrator_app.stopping import Signals, Stop, say
 
 log = logging.getLogger(__name__)
 
 MORE_PORTS = 20
 """How many ports after the default one are tried when that is taken."""
+LAST_ANSWERS = 5.0
+"""Seconds that a stop waits, at its very end, for answers that are still on their way to a client."""
 
 
 class Assets(StaticFileHandler):
@@ -51,16 +55,25 @@ class Serving:
     edge: Edge
     url: str
 
-    def __init__(self, project: Project) -> None:
-        """Claim the project. Raises UsageError or AlreadyServedError; nothing is started yet."""
+    def __init__(self, project: Project, *, keep_agents: bool = True) -> None:
+        """Claim the project. Raises UsageError or AlreadyServedError; nothing is started yet.
+
+        `keep_agents`: whether agents may outlive this server; else a stop that would leave them ends them."""
         self.project = project
+        #: How it comes to its end, once that has begun.
+        self.ending: Stop | None = None
+        self._keep_agents = keep_agents
         self._page_path = "/"
-        claim.open_state(project.state)
-        self._token = claim.token(project.state)
-        self._claim = claim.Claim(project.state)
+        open_state(project.state)
+        self.claim = Claim(project.state)
         self._server: BaseServer | None = None
-        self._stopping = False
+        self._answering = 0
         self._ended = False
+        try:
+            self._token = token(project.state)
+        except BaseException:
+            self.claim.release()
+            raise
 
     def start(self, server: BaseServer, host: str, page_path: str = "/") -> None:
         """Start the orchestrator, and put the edge and the API on a server that has not answered anything yet.
@@ -85,7 +98,7 @@ class Serving:
         app.settings["serving"] = self
         app.add_handlers(".*", [*api.ROUTES, (r"/assets/(.+)", Assets, {"path": ASSETS})])
         self.edge.install(app, self._health)
-        self._claim.announce(url=self.url, host=host, port=port, version=claim.installed_version())
+        self.claim.announce(url=self.url, host=host, port=port, version=installed_version())
         global _current
         _current = self
 
@@ -93,18 +106,57 @@ class Serving:
         """A URL that signs one browser in, once. From any thread."""
         return self.edge.login_url(self.url, self._page_path)
 
-    def stop_soon(self, leave_agents: bool = False) -> None:
-        """Begin an orderly stop; the loop ends when it is done. From the loop's thread."""
-        if self._stopping or self._server is None:
-            return
-        self._stopping = True
-        loop = self._server.io_loop
-        done = loop.run_in_executor(None, self._stop_orchestrator, leave_agents)
-        loop.add_future(done, lambda _: loop.stop())
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Around each answer of the API: a stop waits for those under way."""
+        self._answering += 1
+        try:
+            yield
+        finally:
+            self._answering -= 1
 
-    def stop_from_any_thread(self, leave_agents: bool = False) -> None:
+    def stop_soon(self, how: Stop = Stop.LEAVE) -> Stop:
+        """Begin an orderly stop; the loop ends when it is done. From the loop's thread.
+
+        A stronger way than the one under way takes its place. Returns the way it goes now."""
+        how = self._way(how)
+        if not how.outdoes(self.ending):
+            return self.ending
+        began, self.ending = self.ending is not None, how
+        if how is not Stop.DRAIN:
+            self.claim.note_end()
+        stopping = self._server.io_loop.asyncio_loop.run_in_executor(None, self._stop_orchestrator, how)
+        if not began:
+            self._last_steps = asyncio.ensure_future(self._leave_when(stopping))
+        return how
+
+    def stop_from_any_thread(self, how: Stop = Stop.LEAVE) -> None:
         if self._server is not None:
-            self._server.io_loop.add_callback(self.stop_soon, leave_agents)
+            self._server.io_loop.add_callback(self.stop_soon, how)
+
+    async def _leave_when(self, stopped: asyncio.Future[None]) -> None:
+        """End the loop when the orchestrator has stopped and what was asked until then has been answered."""
+        loop = self._server.io_loop
+        try:
+            await stopped
+            self.changes.close()
+            self._server._http.stop()
+            deadline = loop.time() + LAST_ANSWERS
+            while self._answering and loop.time() < deadline:
+                await asyncio.sleep(0.01)
+        finally:
+            loop.stop()
+
+    def obey(self, signals: Signals) -> None:
+        """From now on the first signal stops this server in order, and the second one leaves at once."""
+        way = self._way(Stop.LEAVE)
+        fate = "go on, and the next server takes them back" if way is Stop.LEAVE else "are ended"
+
+        def stop() -> None:
+            say(f"Stopping; running agents {fate}. Once more to leave at once.")
+            self._server.io_loop.add_callback_from_signal(self.stop_soon, way)
+
+        signals.obey(stop, self.abandon)
 
     def end(self) -> None:
         """Stop what still runs and let go of the project. Blocks; a second call does nothing."""
@@ -112,35 +164,33 @@ class Serving:
         if self._ended:
             return
         self._ended = True
-        if not self._stopping:
-            self._stopping = True
-            self._stop_orchestrator(False)
-        self._claim.release()
+        if self.ending is None:
+            self.ending = self._way(Stop.LEAVE)
+            self._stop_orchestrator(self.ending)
+        self.claim.release()
         _current = None
 
     def abandon(self) -> None:
         """Leave at once, as a kill would, but without a trace of a running server. Agents go on."""
-        self._claim.release()
+        with suppress(OSError):
+            self.claim.release()
         os._exit(1)
 
-    @property
-    def stopping(self) -> bool:
-        return self._stopping
+    def _way(self, how: Stop) -> Stop:
+        return Stop.AGENTS if how is Stop.LEAVE and not self._keep_agents else how
 
-    def _stop_orchestrator(self, leave_agents: bool) -> None:
+    def _stop_orchestrator(self, how: Stop) -> None:
         try:
-            if hasattr(self, "changes"):
-                self.changes.close()
             if hasattr(self, "orchestrator"):
-                self.orchestrator.stop(leave_agents=leave_agents)
+                self.orchestrator.stop(how)
         except Exception:
             log.exception("The orchestrator did not stop in order; its next start recovers from the log.")
 
     def _health(self) -> tuple[bool, str]:
-        if self._stopping:
+        if self.ending not in (None, Stop.DRAIN):
             return False, "stopping"
         word = self.orchestrator.status()["state"].partition(":")[0]
-        return word == "ok", word
+        return word in ("ok", "draining"), word
 
 
 _current: Serving | None = None
@@ -164,21 +214,25 @@ def serve(
     port: int | None = None,
     open_browser: bool = False,
     on_ready: Callable[[Serving], None] | None = None,
+    keep_agents: bool = True,
 ) -> int:
     """Serve a project until a signal or a request stops it; the exit code. Blocks; only the main thread hears signals.
 
-    `port`: this one and no other (0: any free one); None: the settings' port, and where that is only the default,
-    one of the next `MORE_PORTS`. `on_ready(serving)` is called on the loop once requests are answered.
+    `port`: this one and no other (0: any free one); None: the settings' port, and where that is only the default, the
+    one it had before or one of the next `MORE_PORTS`. `on_ready(serving)` is called on the loop once requests are
+    answered. `keep_agents`: whether agents may outlive this server; else a stop that would leave them ends them.
     Raises UsageError, AlreadyServedError or what starting the orchestrator raises; then nothing stays behind."""
     host = check_host(project.host)
-    serving = Serving(project)
+    signals = Signals()
+    signals.listen()
+    serving = Serving(project, keep_agents=keep_agents)
     try:
-        server = _listen(project, host, port)
+        server = _listen(project, host, port, serving.claim)
         try:
             serving.start(server, host)
             server.start()
-            _obey_signals(serving, server)
             server.io_loop.add_callback(_announce, serving, open_browser, on_ready)
+            serving.obey(signals)
             server.io_loop.start()
         finally:
             server.stop()
@@ -200,38 +254,39 @@ def check_host(host: str) -> str:
     )
 
 
-def _listen(project: Project, host: str, port: int | None) -> BaseServer:
+def _listen(project: Project, host: str, port: int | None, claim: Claim) -> BaseServer:
     first = project.port if port is None else port
     searches = port is None and project.sources.get("server.port", "default") == "default" and first != 0
-    last = first + MORE_PORTS if searches else first
-    for candidate in range(first, last + 1):
-        try:
-            return get_server(
-                {"/": build_page},
-                port=candidate,
-                address=host,
-                title=f"{project.root.name} · orchestrator",
-            )
-        except (OSError, OverflowError) as error:
-            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-            if not taken:
-                raise OrchError(f"{host}:{candidate} can't be listened on: {error}; choose another --port.") from None
+    ports = range(first, first + MORE_PORTS + 1) if searches else (first,)
+    before = claim.last_port
+    if before in ports:  # where pages are that were left open
+        ports = dict.fromkeys((before, *ports))
+    for candidate in ports:
+        patience = DYING if claim.after_crash and candidate == before else 0.0
+        server = _bind(project, host, candidate, patience)
+        if server is not None:
+            return server
     if searches:
+        last = first + MORE_PORTS
         raise OrchError(f"No free port: {first} to {last} are all taken; end what uses them, or choose a --port.")
     raise OrchError(f"Port {first} is taken by another program; choose another --port, or 0 for any free one.")
 
 
-def _obey_signals(serving: Serving, server: BaseServer) -> None:
-    def stop(number: int, frame: FrameType | None) -> None:
-        if serving.stopping:
-            print("Leaving at once; running agents go on and are taken back at the next start.", flush=True)
-            serving.abandon()
-        print(f"Stopping; agents get {serving.project.grace:g} s to end. Once more to leave at once.", flush=True)
-        server.io_loop.add_callback_from_signal(serving.stop_soon)
-
-    if threading.current_thread() is threading.main_thread():  # Python lets no other one listen to signals
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+def _bind(project: Project, host: str, port: int, patience: float) -> BaseServer | None:
+    """A server on this port; None if it is taken, and still is after `patience` seconds. Raises OrchError."""
+    until, told = time.monotonic() + patience, False
+    while True:
+        try:
+            return get_server({"/": build_page}, port=port, address=host, title=f"{project.root.name} · orchestrator")
+        except (OSError, OverflowError) as error:
+            if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
+                raise OrchError(f"{host}:{port} can't be listened on: {error}; choose another --port.") from None
+        if time.monotonic() >= until:
+            return None
+        if not told:
+            told = True
+            say(f"Waiting for port {port}: the server before, which was killed, may still hold it.")
+        time.sleep(0.05)
 
 
 def _announce(serving: Serving, open_browser: bool, on_ready: Callable[[Serving], None] | None) -> None:

@@ -7,12 +7,14 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from http.client import responses
 from typing import Any
 
+from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
 from orchestrator_app.errors import OrchError, UsageError
@@ -59,19 +61,18 @@ class Route:
 
 @dataclass
 class Answer:
-    """An answer that is more than a JSON value. `after` runs when it has been sent."""
+    """An answer that is more than a JSON value."""
 
     content: Any = None
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    after: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
 class Call:
     """One request, checked: what a route's function gets."""
 
-    server: Any  # serve.Serving: project, orchestrator, changes, login_url(), stop_soon()
+    server: Any  # serve.Serving: project, orchestrator, changes, login_url(), stop_soon(), answering()
     name: str
     query: dict[str, Any]
     body: dict[str, Any]
@@ -116,7 +117,6 @@ class ApiHandler(RequestHandler):
 
     def initialize(self, routes: dict[str, Route]) -> None:
         self._routes = routes
-        self._after: Callable[[], None] | None = None
 
     async def prepare(self) -> None:
         route = self._routes.get(self.request.method or "")
@@ -125,8 +125,10 @@ class ApiHandler(RequestHandler):
             raise HTTPError(405, reason=f"Only {', '.join(sorted(self._routes))} here")
         if "edge" not in self.application.settings or "serving" not in self.application.settings:
             raise HTTPError(503, reason="The orchestrator is not running in this server")
-        answer = await route.answer(self._call(route))
-        self._write(answer if isinstance(answer, Answer) else Answer(answer))
+        with self.application.settings["serving"].answering():
+            answer = await route.answer(self._call(route))
+            with suppress(StreamClosedError):
+                await self._write(answer if isinstance(answer, Answer) else Answer(answer))
 
     def _call(self, route: Route) -> Call:
         server = self.application.settings["serving"]
@@ -197,7 +199,8 @@ class ApiHandler(RequestHandler):
             raise UsageError("If-Match must be the version of a unit, a number")
         return int(number)
 
-    def _write(self, answer: Answer) -> None:
+    def _write(self, answer: Answer) -> Awaitable[None]:
+        """Resolved when it is on its way to the client."""
         self.set_status(answer.status)
         self.set_header("Cache-Control", "no-store")
         content: bytes = answer.content
@@ -206,12 +209,7 @@ class ApiHandler(RequestHandler):
             content = as_json(answer.content).encode()
         for name, value in answer.headers.items():
             self.set_header(name, value)
-        self._after = answer.after
-        self.finish(content)
-
-    def on_finish(self) -> None:
-        if self._after is not None:
-            self._after()
+        return self.finish(content)
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
         if not isinstance(value, OrchError):

@@ -15,6 +15,7 @@ from orchestrator_app import analysis
 from orchestrator_app.api.routing import Answer, Call, Field, Route
 from orchestrator_app.api.rows import opened, page_of
 from orchestrator_app.errors import NotFoundError, UsageError
+from orchestrator_app.stopping import Stop
 
 LIMIT = 1_000
 ROWS = 100_000
@@ -89,8 +90,10 @@ async def login_code(call: Call) -> Any:
 
 
 async def stop(call: Call) -> Any:
-    leave = bool(call.body.get("leave_agents"))
-    return Answer({"stopping": True, "leave_agents": leave}, status=202, after=lambda: call.server.stop_soon(leave))
+    word = call.body.get("how") or Stop.LEAVE
+    if word not in list(Stop):
+        raise UsageError(f"how must be one of {', '.join(Stop)}")
+    return Answer({"stopping": call.server.stop_soon(Stop(word))}, status=202)
 
 
 ROUTES = (
@@ -137,8 +140,15 @@ ROUTES = (
     Route(
         "POST",
         "/stop",
-        "Stop the server.",
+        "Stop the server; `stopping` says how it goes, which is another way if one was under way already.",
         stop,
-        body=(Field("leave_agents", "boolean", "let running attempts go on; the next server takes them back"),),
+        body=(
+            Field(
+                "how",
+                "string",
+                "leave: running attempts go on, and the next server takes them back (if not given); "
+                "drain: start nothing new and wait for them; agents: end them",
+            ),
+        ),
     ),
 )

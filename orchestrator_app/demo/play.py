@@ -17,6 +17,7 @@ from orchestrator_app.demo.stage import make_project
 from orchestrator_app.demo.verdict import deviations, repository_deviations
 from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.settings import Project
+from orchestrator_app.stopping import Stop
 
 #: Seconds that a unit's agent takes for a moment's thought: served, so that one can watch; headless, next to none.
 SERVED_PACE, HEADLESS_PACE = 1.5, 0.2
@@ -62,7 +63,8 @@ def _serve(project: Project, open_browser: bool) -> int:
         _submit(serving.orchestrator)
         print(GUIDE.format(root=project.root), flush=True)
 
-    return serve(project, open_browser=open_browser and _has_display(), on_ready=ready)
+    # its directory may go at the end, and no agent may be left working in it
+    return serve(project, open_browser=open_browser and _has_display(), on_ready=ready, keep_agents=False)
 
 
 def _has_display() -> bool:
@@ -88,7 +90,7 @@ def _play(project: Project) -> int:
         summary(orchestrator, console)
         found = deviations(orchestrator)
     finally:
-        orchestrator.stop()
+        orchestrator.stop(Stop.AGENTS)
     found += repository_deviations(project)
     for line in found:
         print(f"not as it should be: {line}", file=sys.stderr)

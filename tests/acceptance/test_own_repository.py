@@ -117,7 +117,7 @@ def served(clone: Clone, wait_until) -> Iterator[Clone]:
     try:
         wait_until((clone.root / ".orchestrator" / "server.json").exists, 60, "the server")
         yield clone
-        clone.orch("stop")
+        clone.orch("stop", "--agents")
     finally:
         server.terminate()
         server.wait(60)

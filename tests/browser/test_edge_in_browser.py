@@ -15,6 +15,7 @@ import pytest
 
 from orchestrator_app.serve import Serving, serve
 from orchestrator_app.settings import load_project
+from orchestrator_app.stopping import Stop
 
 SETTINGS = """
 [workflow]
@@ -70,7 +71,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     thread.start()
     assert ready.wait(60), "the server did not start"
     yield started[0]
-    started[0].stop_from_any_thread()
+    started[0].stop_from_any_thread(Stop.AGENTS)
     thread.join(60)
 
 

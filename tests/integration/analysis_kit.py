@@ -12,6 +12,7 @@ from orchestrator_app.model import Board
 from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.serve import Serving, serve
 from orchestrator_app.settings import Project, load_project
+from orchestrator_app.stopping import Stop
 
 SETTINGS = """
 [project]
@@ -92,7 +93,7 @@ def running(project: Project) -> Iterator[Orchestrator]:
     try:
         yield orchestrator
     finally:
-        orchestrator.stop()
+        orchestrator.stop(Stop.AGENTS)
 
 
 @contextmanager
@@ -111,6 +112,6 @@ def serving(project: Project) -> Iterator[Serving]:
     try:
         yield started[0]
     finally:
-        started[0].stop_from_any_thread()
+        started[0].stop_from_any_thread(Stop.AGENTS)
         thread.join(60)
         assert not thread.is_alive(), "the server did not stop"

@@ -127,8 +127,8 @@ class Server:
         return done.out
 
     def stop(self, *options: str) -> None:
-        """`orch stop`; on a busy machine it says that it still waits."""
-        done = self.orch("stop", *options)
+        """`orch stop`, which leaves no agent running unless told to; on a busy machine it says that it still waits."""
+        done = self.orch("stop", *(options or ("--agents",)))
         assert done.code == 0, done
 
     def json(self, *arguments: str, **more: Any) -> Any:
@@ -136,6 +136,7 @@ class Server:
 
     def end(self) -> None:
         if self.popen.poll() is None:
+            self.orch("stop", "--agents")
             self.popen.terminate()
             try:
                 self.popen.wait(30)

@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator_app.model import Unit
 from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.settings import load_project
+from orchestrator_app.stopping import Stop
 from orchestrator_app.testing import Subscriber, assert_consistent
 
 TIMEOUT = 20.0
@@ -97,15 +98,15 @@ class GitProject:
         self.subscriber.mirror.fold(self.orchestrator.log.read())
         return self.orchestrator
 
-    def stop(self, **how: Any) -> None:
-        """Stop in order, with the invariants checked."""
+    def stop(self, how: Stop = Stop.AGENTS) -> None:
+        """Stop in order, with the invariants checked; nothing is left running unless it is to be."""
         orchestrator, self.orchestrator = self.orchestrator, None
         if orchestrator is None:
             return
         try:
             self.wait(lambda: self._sound(orchestrator), "a consistent log")
         finally:
-            orchestrator.stop(**how)
+            orchestrator.stop(how)
 
     def _sound(self, orchestrator: Orchestrator) -> bool:
         seq = orchestrator.board.seq
@@ -117,8 +118,8 @@ class GitProject:
             return False
         return True
 
-    def restart(self, **how: Any) -> Orchestrator:
-        self.stop(**how)
+    def restart(self, how: Stop = Stop.AGENTS) -> Orchestrator:
+        self.stop(how)
         return self.start()
 
     def submit(self, *names: str, **fields: Any) -> None:

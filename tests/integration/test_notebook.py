@@ -18,6 +18,7 @@ from cli_kit import Server
 from orchestrator_app.analysis.history import History
 from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.settings import load_project
+from orchestrator_app.stopping import Stop
 
 with warnings.catch_warnings():  # what Jupyter's packages say of each other's and Python's versions
     warnings.simplefilter("ignore")
@@ -123,7 +124,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
         longest = max(play.orchestrator.board.units, key=lambda name: len(play.triggers(name)))
         return Played(play.root, longest, play.triggers(longest))
     finally:
-        play.orchestrator.stop()
+        play.orchestrator.stop(Stop.AGENTS)
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from orchestrator_app.errors import SettingsError, UsageError
 from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.settings import load_project
 from orchestrator_app.states import Trigger
+from orchestrator_app.stopping import Stop
 from orchestrator_app.workspace.worktrees import Worktrees, open_place, repository_lock
 
 #: An agent that leaves its pid and its child's, says that it is there, and goes on until `$HERE/go`. It notes each of
@@ -175,7 +176,7 @@ def test_agents_that_are_left_running_are_taken_back_by_the_next_start(make):
     project = make()
     pids = begin(project)
 
-    project.stop(leave_agents=True)
+    project.stop(Stop.LEAVE)
     assert all(is_alive(pid) for pid in pids)
     project.start()
     project.leave("go")
@@ -255,14 +256,14 @@ def test_an_agent_that_ended_while_no_server_ran_counts_as_what_it_did(make):
 def test_a_stop_that_was_written_down_but_not_begun_when_the_server_died_is_made_up_for(make, trigger):
     project = make()
     pids = begin(project)
-    project.stop(leave_agents=True)
+    project.stop(Stop.LEAVE)
 
     orchestrator = Orchestrator(load_project(project.root))
     gate = orchestrator.open().gate
     draft = gate.draft(time.time())
     draft.move("a", trigger, actor="operator:tester", cause="test")
     gate.commit(draft)
-    orchestrator.stop(leave_agents=True)
+    orchestrator.stop(Stop.LEAVE)
     assert all(is_alive(pid) for pid in pids)
 
     project.start()
@@ -287,7 +288,7 @@ def test_servers_killed_at_any_moment_lose_nothing_and_double_nothing(make):
 
     project.start()
     project.submit(*names)
-    project.stop(leave_agents=True)
+    project.stop(Stop.LEAVE)
     for number in range(12):
         server = Server(project)
         threading.Event().wait(0.03 * number)  # the moment of the kill, not a wait for anything
@@ -406,7 +407,7 @@ def test_an_answer_reaches_an_agent_that_waited_through_a_restart(make):
     project.submit("a")
     project.until("a", "NEEDS_ATTENTION")
 
-    project.restart(leave_agents=True)
+    project.restart(Stop.LEAVE)
     project.ask("answer", "a", text="this one")
     project.until("a", "DONE")
 

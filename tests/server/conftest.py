@@ -11,6 +11,7 @@ from raw_client import Client, Running, make_project
 
 from orchestrator_app.serve import Serving, serve
 from orchestrator_app.settings import load_project
+from orchestrator_app.stopping import Stop
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     assert ready.wait(60), "the server did not start"
     serving = started[0]
     yield Running(serving, Client(serving.edge.port, (project.state / "token").read_text().strip()))
-    serving.stop_from_any_thread()
+    serving.stop_from_any_thread(Stop.AGENTS)
     thread.join(60)
     assert outcome == [0]
 

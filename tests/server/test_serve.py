@@ -214,14 +214,14 @@ def test_a19_a_state_directory_that_others_can_write_is_refused(root: Path, star
 def test_a_request_stops_the_server_in_order(root: Path, start: Callable[..., Process]) -> None:
     process = start(root, "0")
 
-    reply = process.client.api("POST", "/stop", {"leave_agents": False})
+    reply = process.client.api("POST", "/stop")
 
-    assert (reply.status, reply.json["stopping"]) == (202, True)
+    assert (reply.status, reply.json["stopping"]) == (202, "leave")
     assert process.popen.wait(60) == 0
     assert server_info(root / ".orchestrator") is None
 
 
-def test_a_stop_ends_the_agents_unless_asked_to_leave_them(
+def test_a_stop_leaves_the_agents_to_the_next_server_unless_asked_to_end_them(
     root: Path, start: Callable[..., Process], wait_until: Wait
 ) -> None:
     process = start(root, "0")
@@ -230,12 +230,13 @@ def test_a_stop_ends_the_agents_unless_asked_to_leave_them(
     wait_until(lambda: mark.exists() and mark.read_text().strip())
     pid = int(mark.read_text())
 
-    process.client.api("POST", "/stop", {"leave_agents": True})
+    process.client.api("POST", "/stop")
     process.popen.wait(60)
     survived = Path(f"/proc/{pid}").exists()
     again = start(root, "0")
     running = again.client.api("GET", "/units/long").json
-    again.end()
+    again.client.api("POST", "/stop", {"how": "agents"})
+    again.popen.wait(60)
 
     assert survived
     assert (running["status"], running["attempt"]) == ("RUNNING", 1)

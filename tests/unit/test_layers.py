@@ -18,7 +18,7 @@ PACKAGE = ROOT / "orchestrator_app"
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("errors", "states", "settings", "settings_table", "toml_lines", "fields", "units_file", "claim", "operators"),
-        "disk",
+        *("disk", "stopping"),
         "metrics",
     ),
     ("store",),

@@ -13,6 +13,7 @@ from scheduler_world import World
 from orchestrator_app import disk, scheduler
 from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.states import Status
+from orchestrator_app.stopping import Stop
 from orchestrator_app.testing import assert_consistent
 
 DAY = 86_400.0
@@ -251,7 +252,7 @@ def running(make, monkeypatch):
     monkeypatch.setattr(world.executor, "wake", woken.set)
     world.scheduler.start()
     yield world
-    world.scheduler.stop(leave_agents=True, timeout=20)
+    world.scheduler.stop(Stop.LEAVE)
     assert not world.scheduler._thread.is_alive()
 
 

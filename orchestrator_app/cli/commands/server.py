@@ -16,6 +16,8 @@ from orchestrator_app.cli.client import Client, no_server
 from orchestrator_app.cli.commands import json_option
 from orchestrator_app.cli.place import Place
 from orchestrator_app.errors import NoServerError, OrchError
+from orchestrator_app.settings import STATE_NAME
+from orchestrator_app.stopping import Stop
 
 
 @click.command("init", short_help="Write orchestrator.toml in this repository.")
@@ -122,41 +124,89 @@ def _status(answer: dict[str, Any]) -> str:
     )
 
 
-@click.command("stop", short_help="Stop the server.")
-@click.option("--leave-agents", is_flag=True, help="Let running attempts go on; the next server takes them back.")
+@click.command("stop", short_help="Stop the server; its agents go on, unless told otherwise.")
+@click.option("--drain", is_flag=True, help="Start nothing new, and stop when what runs has ended.")
+@click.option("--agents", is_flag=True, help="End the running attempts too; their phases run again at the next start.")
 @json_option
 @click.pass_obj
-def stop_command(place: Place, leave_agents: bool, as_json: bool) -> None:
-    """Stop the server and its running attempts, and wait until it is gone.
+def stop_command(place: Place, drain: bool, agents: bool, as_json: bool) -> None:
+    """Stop the server, and wait until it is gone. Its running attempts go on, and the next server takes them back.
 
-    Stops the very process that serves this project, and no other. The stopped attempts run again at the next start.
+    With --drain it waits for the running attempts, but for those that wait for a person: they go on without a server.
+    Ctrl-C ends the waiting, not the drain; `orch stop`, or with --agents, ends a drain at once.
+
+    Stops the very process that serves this project, and no other.
     """
+    if drain and agents:
+        raise click.UsageError("--drain waits for running attempts and --agents ends them: choose one")
     client = place.client()
-    info = client.info
+    info, wanted = client.info, Stop.DRAIN if drain else Stop.AGENTS if agents else Stop.LEAVE
     try:
         grace = client.get("/config")["settings"]["grace"]
-        client.post("/stop", {"leave_agents": leave_agents})
+        going = client.post("/stop", {"how": wanted})["stopping"]
     except NoServerError:
         if server_info(place.state) is None:
             raise
         kill = f"end it with `kill -9 {info['pid']}`; its attempts go on, and the next server takes them back"
         raise OrchError(f"the server of {place.root} (process {info['pid']}) doesn't answer: {kill}") from None
-    _wait_until_gone(client, grace + 60)
-    answer = {"stopped": True, "pid": info["pid"], "leave_agents": leave_agents}
-    text.show(answer, as_json, lambda _: f"Stopped the server of {text.safe(place.root)} (process {info['pid']}).")
+    if going != wanted and wanted is not Stop.LEAVE:
+        print(f"it was stopping already: {_FATES[going]}", file=sys.stderr)
+    try:
+        if going == Stop.DRAIN:
+            _watch_drain(client)
+        _wait_until_gone(client, grace + PATIENCE)
+    except KeyboardInterrupt:
+        print("\nit goes on stopping without you watching; `orch status` says how far it is", file=sys.stderr)
+        raise
+    if (place.state / "server.json").exists() and server_info(place.state) is None:
+        raise OrchError(
+            f"process {info['pid']} has ended, but not in order: nothing that was acknowledged is lost; "
+            "the next `orch serve` takes back what runs"
+        )
+    answer = {"stopped": True, "pid": info["pid"], "how": going}
+    told = f"Stopped the server of {text.safe(place.root)} (process {info['pid']}); {_FATES[going]}."
+    text.show(answer, as_json, lambda _: told)
+
+
+PATIENCE = 60.0
+"""Seconds that a server may take to stop, beside the grace that it gives to attempts."""
+
+_FATES = {
+    Stop.LEAVE: "running attempts go on, and the next server takes them back",
+    Stop.DRAIN: "what ran has ended, and attempts that wait for a person go on",
+    Stop.AGENTS: "running attempts were ended, and run again under the next server",
+}
+
+
+def _watch_drain(client: Client) -> None:
+    """Say what a drain waits for, whenever that changes, until it is over or has become another stop."""
+    said = ""
+    while True:
+        try:
+            status = client.get("/status")
+        except NoServerError:
+            return
+        if status["ending"] != Stop.DRAIN:
+            return
+        awaited = ", ".join(status["awaited"])
+        if awaited != said:
+            said = awaited
+            print(f"waiting for {text.safe(awaited)}" if awaited else "nothing runs any more", file=sys.stderr)
+        time.sleep(0.25)
 
 
 def _wait_until_gone(client: Client, patience: float) -> None:
     """Until the very process has ended. Says every few seconds that it still waits; raises OrchError after all."""
     pid, started = client.info["pid"], client.info["start_time"]
     began = said = time.monotonic()
-    while start_time(pid) == started and server_info(client.root / ".orchestrator") is not None:
+    while start_time(pid) == started and server_info(client.root / STATE_NAME) is not None:
         now = time.monotonic()
         if now - began > patience:
             raise OrchError(
-                f"process {pid} still runs after {patience:.0f} s: look at its output, or end it with `kill {pid}`"
+                f"process {pid} still runs after {patience:.0f} s: look at its output, or end it with `kill -9 {pid}`; "
+                "its attempts go on, and the next server takes them back"
             )
         if now - said > 2:
             said = now
-            print(f"waiting for process {pid} and its attempts to end ({now - began:.0f} s)", file=sys.stderr)
+            print(f"waiting for process {pid} to end ({now - began:.0f} s)", file=sys.stderr)
         time.sleep(0.05)
