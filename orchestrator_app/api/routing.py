@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import re
+import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -79,6 +80,7 @@ class Call:
     actor: str
     version: int | None
     accepts: str
+    gone: threading.Event  # set when the client has closed the connection
 
     @property
     def orchestrator(self) -> Any:
@@ -117,6 +119,10 @@ class ApiHandler(RequestHandler):
 
     def initialize(self, routes: dict[str, Route]) -> None:
         self._routes = routes
+        self._gone = threading.Event()
+
+    def on_connection_close(self) -> None:
+        self._gone.set()
 
     async def prepare(self) -> None:
         route = self._routes.get(self.request.method or "")
@@ -140,6 +146,7 @@ class ApiHandler(RequestHandler):
             actor=self._actor(),
             version=self._version(route),
             accepts=self.request.headers.get("Accept", ""),
+            gone=self._gone,
         )
 
     def _query(self, route: Route) -> dict[str, Any]:

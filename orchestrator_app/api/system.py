@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import csv
-import io
-import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
-from functools import partial
 from typing import Any
 
-from orchestrator_app import analysis
 from orchestrator_app.api.routing import Answer, Call, Field, Route
 from orchestrator_app.api.rows import opened, page_of
 from orchestrator_app.errors import NotFoundError, UsageError
 from orchestrator_app.stopping import Stop
 
 LIMIT = 1_000
-ROWS = 100_000
-QUERIES = ThreadPoolExecutor(2, thread_name_prefix="orch-query")
-"""Queries may take half a minute each: more than two at once wait here, and hold up no other request."""
 
 
 async def status(call: Call) -> Any:
@@ -46,30 +36,6 @@ async def sessions(call: Call) -> Any:
     )
     more = len(rows) > limit
     return {"sessions": [opened(row) for row in rows[:limit]], "next": rows[limit - 1]["seq"] if more else None}
-
-
-async def query(call: Call) -> Any:
-    limit, wanted = call.body.get("limit"), call.body.get("format") or "json"
-    if limit is None:
-        limit = analysis.LIMIT
-    if not 1 <= limit <= ROWS:
-        raise UsageError(f"limit must be from 1 to {ROWS}")
-    if wanted not in ("json", "csv"):
-        raise UsageError('format must be "json" or "csv"')
-    ask = partial(analysis.query, call.server.project, call.body["sql"], limit, exporter=call.orchestrator.exporter)
-    table = await asyncio.get_running_loop().run_in_executor(QUERIES, ask)
-    if wanted == "json":
-        return table
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(table["columns"])
-    for row in table["rows"]:
-        writer.writerow([json.dumps(cell) if isinstance(cell, list | dict) else cell for cell in row])
-    return Answer(text.getvalue().encode(errors="replace"), headers={"Content-Type": "text/csv; charset=utf-8"})
-
-
-async def export(call: Call) -> Any:
-    return await call.aside(partial(analysis.export, call.server.project, exporter=call.orchestrator.exporter))
 
 
 async def dispatch(call: Call) -> Any:
@@ -109,24 +75,6 @@ ROUTES = (
             Field("since", "integer", "only those after this seq"),
             Field("limit", "integer", f"at most so many; {LIMIT} at most"),
         ),
-    ),
-    Route(
-        "POST",
-        "/query",
-        "Ask the log in SQL. It runs in a process of its own on a copy and can change nothing.",
-        query,
-        body=(
-            Field("sql", "string", "one SELECT", required=True),
-            Field("limit", "integer", f"at most so many rows; {ROWS} at most"),
-            Field("format", "string", "json or csv"),
-        ),
-    ),
-    Route(
-        "POST",
-        "/export",
-        "Bring the Parquet files under .orchestrator/export up to date; `seq` says how far they are.",
-        export,
-        body=(),
     ),
     Route(
         "POST",

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import os
+import socket
 from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
-from raw_client import Client, Running
+from raw_client import Client, Running, request_bytes
 
 
 def test_a_query_sees_what_was_committed_before_it(client: Client, unit: Callable[..., str]) -> None:
@@ -35,6 +42,78 @@ def test_an_answer_comes_as_csv(client: Client) -> None:
     assert rows == [["a", "b", "c", "d", "e"], ["1", "", 'x,"y"\né', "[1, 2]", "False"]]
 
 
+SQL = """
+SELECT i AS number, 'é' || i AS text, TIMESTAMP '2030-01-02 03:04:05' AS moment, [1, NULL] AS list, {'a': 1} AS struct,
+       '{"b": 2}'::JSON AS json, NULL AS nothing, now() IS NOT NULL AS flag
+FROM range(5) AS numbers(i)
+"""
+
+
+@pytest.mark.parametrize("named", ["format", "accept"])
+@pytest.mark.parametrize("form", ["arrow", "parquet"])
+def test_an_answer_comes_as_arrow_and_as_parquet_with_its_types(client: Client, form: str, named: str) -> None:
+    kinds = {"arrow": "application/vnd.apache.arrow.stream", "parquet": "application/vnd.apache.parquet"}
+    if named == "format":
+        reply = client.api("POST", "/query", {"sql": SQL, "format": form, "limit": 4})
+    else:
+        reply = client.api("POST", "/query", {"sql": SQL, "limit": 4}, ("Accept", kinds[form]))
+
+    assert (reply.status, reply.header("content-type")) == (200, kinds[form])
+    assert reply.header("x-orch-truncated") == "true"
+    source = io.BytesIO(reply.body)
+    table = pyarrow.ipc.open_stream(source).read_all() if form == "arrow" else pyarrow.parquet.read_table(source)
+    assert table.num_rows == 4
+    row = table.to_pylist()[3]
+    assert (row["number"], row["text"], row["list"], row["struct"]) == (3, "é3", [1, None], {"a": 1})
+    assert row["moment"] == datetime(2030, 1, 2, 3, 4, 5)
+
+
+def test_an_empty_answer_still_has_its_columns(client: Client) -> None:
+    reply = client.api("POST", "/query", {"sql": "SELECT * FROM unit WHERE false", "format": "arrow"})
+
+    table = pyarrow.ipc.open_stream(io.BytesIO(reply.body)).read_all()
+
+    assert table.num_rows == 0 and "status" in table.column_names
+    assert reply.header("x-orch-truncated") == "false"
+
+
+def test_a_query_ends_when_its_client_has_gone(client: Client, wait_until) -> None:
+    def asked() -> list[int]:
+        return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and "sandbox.py" in command(pid)]
+
+    sql = "SELECT count(*) FROM range(1000000000) a, range(1000000) b"
+    raw = json.dumps({"sql": sql}).encode()
+    before = set(asked())
+    headers = [("Host", client.host), client.bearer, ("Content-Type", "application/json")]
+    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
+        connection.sendall(request_bytes("POST", "/api/v1/query", headers, raw))
+        wait_until(lambda: set(asked()) - before)
+
+    wait_until(lambda: not set(asked()) - before)
+    assert client.api("POST", "/query", {"sql": "SELECT 1"}).status == 200
+
+
+def command(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def test_errors_are_summed_up(client: Client, unit: Callable[..., str], wait_until) -> None:
+    names = [unit("echo no such table 1; exit 3"), unit("echo no such table 2; exit 3")]
+    for name in names:
+        wait_until(lambda name=name: client.api("GET", f"/units/{name}").json["status"] == "NEEDS_ATTENTION")
+
+    for since in ("", "?since=3600", "?since=2020-01-01T00:00:00Z"):
+        answer = client.api("GET", f"/errors/summary{since}").json
+        (group,) = [each for each in answer["found"] if names[0] in each["units"]]
+        assert group["count"] >= 2 and set(names) <= set(group["units"])
+
+    assert client.api("GET", "/errors/summary?since=2099-01-01").json["found"] == []
+    assert client.api("GET", "/errors/summary?since=tomorrow").status == 400
+
+
 def test_an_answer_is_cut_at_its_limit(client: Client) -> None:
     answer = client.api("POST", "/query", {"sql": "SELECT * FROM range(100)", "limit": 3}).json
 
@@ -51,6 +130,8 @@ def test_an_answer_is_cut_at_its_limit(client: Client) -> None:
         ({"sql": "SELECT 1", "limit": 0}, "limit"),
         ({"sql": "SELECT 1", "limit": 1_000_000}, "limit"),
         ({"sql": "SELECT 1", "format": "xml"}, "format"),
+        ({"sql": "SELECT nope", "format": "arrow"}, "nope"),
+        ({"sql": "WITH x AS (DELETE FROM transition RETURNING *) SELECT * FROM x", "format": "parquet"}, "read-only"),
         ({"sql": 1}, "sql"),
     ],
 )
