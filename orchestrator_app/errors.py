@@ -62,12 +62,20 @@ class StoreError(OrchError):
     http_status = 503
 
 
+class DamagedLogError(StoreError):
+    """The log's files lack what was acknowledged, and no other file beside them makes up for it by itself."""
+
+
+class LaterFormatError(StoreError):
+    """A later version of this package has written the log."""
+
+
 class GitError(OrchError):
     """A git command failed; the message carries its last line."""
 
 
 class PassingError(GitError):
-    """A piece of work on git failed for want of something that may come back: room, memory, a lock. Worth another try."""
+    """A piece of work on git failed for want of something that may come back (room, memory, a lock): try it again."""
 
 
 class WorkspaceError(OrchError):

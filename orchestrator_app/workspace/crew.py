@@ -114,7 +114,9 @@ class Crew:
         """Move the base branch to a built merge."""
         project = self._project
         self._do(
-            lambda: MergeAdvanced(unit, attempt, merge.advance(project.root, project.base, old, new)), unit, attempt
+            lambda: MergeAdvanced(unit, attempt, merge.advance(project.root, project.state, project.base, old, new)),
+            unit,
+            attempt,
         )
 
     def clean(self, unit: str, *, merged: bool) -> None:

@@ -1,7 +1,7 @@
 """Merging a unit: built from objects alone, verified in a scratch worktree, and only then made the base.
 
-Nobody's checkout is touched before `advance`, which compares and swaps the branch; a process killed at any point leaves
-the base branch at the old commit or at the new one.
+Nobody's checkout is touched before `advance`, which compares and swaps the branch. Killed at any point, it leaves the
+base branch at the old commit or at the new one, and a note by which the next one puts a checkout in between back.
 """
 
 from __future__ import annotations
@@ -9,10 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator_app.errors import GitError, UsageError, WorkspaceError
+from orchestrator_app.errors import GitError, OrchError, UsageError, WorkspaceError
+from orchestrator_app.workspace import begun
 from orchestrator_app.workspace.git import locked_by, read_ref, reason_of, run_git
 from orchestrator_app.workspace.locks import drop_broken_records
-from orchestrator_app.workspace.places import Place, half_made, is_sha, linked_place, listed, place_of, printable
+from orchestrator_app.workspace.places import (
+    Place,
+    half_made,
+    is_sha,
+    linked_place,
+    listed,
+    place_of,
+    printable,
+    words_of,
+)
 from orchestrator_app.workspace.process import Completed
 from orchestrator_app.workspace.worktrees import (
     CHECKOUT_TIMEOUT,
@@ -121,7 +131,7 @@ def drop_scratch(root: Path, state: Path, unit: str) -> None:
         _drop(place, _scratch_path(state, unit))
 
 
-def advance(root: Path, base: str, old: str, new: str) -> Advanced | Moved | Blocked:
+def advance(root: Path, state: Path, base: str, old: str, new: str) -> Advanced | Moved | Blocked:
     """Move branch `base` from `old` to `new`, its descendant, and a checkout of it along; or move nothing.
 
     Uncommitted and untracked files in that checkout, ignored ones included, are never overwritten. Done twice, it is
@@ -132,6 +142,7 @@ def advance(root: Path, base: str, old: str, new: str) -> Advanced | Moved | Blo
     place = open_place(root)
     ref = base_ref(base)
     with repository_lock(place):
+        begun.put_back(place, state)
         tip = _tip(place, ref)
         if tip == new:
             return Advanced()
@@ -143,9 +154,29 @@ def advance(root: Path, base: str, old: str, new: str) -> Advanced | Moved | Blo
         if len(checkouts) > 1:
             both = " and ".join(str(one.work_tree) for one in checkouts[:2])
             return Blocked([], f"{base} is checked out in {both}; check out another branch in one of them")
-        if not checkouts:
-            return _swap(place, ref, old, new)
-        return _update_checkout(place, checkouts[0], ref, old, new)
+        checkout = checkouts[0] if checkouts else None
+        if checkout and (why := _open_business(checkout)):
+            return Blocked([], why)
+        begun.begin(place, state, checkout, ref, old, new)
+        try:
+            result = _update_checkout(place, checkout, ref, old, new) if checkout else _swap(place, ref, old, new)
+        except OrchError:
+            begun.put_back(place, state)
+            if _tip(place, ref) != new:
+                raise
+            return Advanced()  # git died of something, but not before it had done its work
+        if isinstance(result, Advanced):
+            begun.end(state)
+        else:
+            begun.put_back(place, state)
+        return result
+
+
+def _open_business(checkout: Place) -> str | None:
+    for name, business in _OPEN_BUSINESS.items():
+        if (checkout.git_dir / name).exists():
+            return f"{business} is in progress in {checkout.work_tree}; finish or abort it there"
+    return None
 
 
 def _swap(place: Place, ref: str, old: str, new: str) -> Advanced | Moved | Blocked:
@@ -159,9 +190,6 @@ def _swap(place: Place, ref: str, old: str, new: str) -> Advanced | Moved | Bloc
 
 def _update_checkout(place: Place, checkout: Place, ref: str, old: str, new: str) -> Advanced | Moved | Blocked:
     where = checkout.work_tree
-    for name, business in _OPEN_BUSINESS.items():
-        if (checkout.git_dir / name).exists():
-            return Blocked([], f"{business} is in progress in {where}; finish or abort it there")
     done = run_git(
         ["merge", "--ff-only", "--no-overwrite-ignore", *_AS_ITSELF, "--quiet", new],
         checkout,
@@ -211,10 +239,7 @@ def _checkouts(place: Place, ref: str) -> tuple[list[Place], list[Path]]:
 
 
 def _reads(file: Path, text: str) -> bool:
-    try:
-        return file.read_text(errors="replace").strip() == text
-    except OSError:
-        return False
+    return words_of(file) == text
 
 
 def _conflict(place: Place, old: str, tree: str, rest: list[str]) -> Conflict:

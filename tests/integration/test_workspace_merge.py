@@ -303,11 +303,11 @@ def test_a_commit_that_does_not_descend_from_the_base_is_refused(repo: Repo) -> 
     stranger = git(repo.root, "commit-tree", "-m", "Stranger", "main^{tree}")
     before = repo.main
 
-    blocked = merge.advance(repo.root, "main", before, stranger)
+    blocked = merge.advance(repo.root, repo.state, "main", before, stranger)
     assert isinstance(blocked, merge.Blocked)
     git(repo.root, "checkout", "-q", "--detach")
     with pytest.raises(WorkspaceError, match="does not descend"):
-        merge.advance(repo.root, "main", before, stranger)
+        merge.advance(repo.root, repo.state, "main", before, stranger)
 
     assert repo.main == before
 
@@ -408,7 +408,7 @@ def test_the_users_merge_options_do_not_bend_the_merge(repo: Repo) -> None:
 @pytest.mark.parametrize("old", ["main", "--all", "", "HEAD"])
 def test_only_full_commit_names_are_taken(repo: Repo, old: str) -> None:
     with pytest.raises(UsageError):
-        merge.advance(repo.root, "main", old, repo.main)
+        merge.advance(repo.root, repo.state, "main", old, repo.main)
     with pytest.raises(UsageError):
         merge.scratch(repo.root, repo.state, "u", old)
 
@@ -425,7 +425,9 @@ def test_units_merged_one_after_the_other_all_arrive(repo: Repo) -> None:
     assert repo.status() == ""
 
 
-def test_a_process_killed_anywhere_in_a_merge_leaves_the_base_old_or_new_and_work_goes_on(repo: Repo) -> None:
+def test_f24_a_server_and_its_git_killed_anywhere_in_a_merge_leave_the_base_old_or_new_and_the_next_goes_on(
+    repo: Repo,
+) -> None:
     (repo.root / "many").mkdir()
     for number in range(150):
         (repo.root / "many" / f"{number}.txt").write_text(LINES)
@@ -433,8 +435,8 @@ def test_a_process_killed_anywhere_in_a_merge_leaves_the_base_old_or_new_and_wor
     git(repo.root, "commit", "-q", "-m", "Many files")
     program = (
         "import sys; from pathlib import Path; from orchestrator_app.workspace import merge\n"
-        "built = merge.build(Path(sys.argv[1]), sys.argv[2], 'main')\n"
-        "print(built.new, flush=True); merge.advance(Path(sys.argv[1]), 'main', built.old, built.new)\n"
+        "root = Path(sys.argv[1]); built = merge.build(root, sys.argv[2], 'main'); print(built.new, flush=True)\n"
+        "merge.advance(root, root / '.orchestrator', 'main', built.old, built.new)\n"
     )
     chance = random.Random(7)
 
@@ -457,18 +459,8 @@ def test_a_process_killed_anywhere_in_a_merge_leaves_the_base_old_or_new_and_wor
 
         assert repo.main in (old, new)
         git(repo.root, "fsck", "--connectivity-only")
-        if repo.main == old:
-            result = merge.advance(repo.root, "main", old, new)
-            if isinstance(result, merge.Blocked):  # what the operator would do, told by `why`
-                (repo.root / ".git" / "index.lock").unlink(missing_ok=True)
-                git(repo.root, "reset", "-q", "--hard")
-                git(repo.root, "clean", "-fdq")
-                result = merge.advance(repo.root, "main", old, new)
-            assert result == merge.Advanced()
-        else:
-            (repo.root / ".git" / "index.lock").unlink(missing_ok=True)
-            git(repo.root, "reset", "-q", "--hard")
-        assert repo.status() == ""
+        assert merge.advance(repo.root, repo.state, "main", old, new) == merge.Advanced()
+        assert repo.main == new and repo.status() == ""
 
 
 def kill_gits(root: Path) -> None:

@@ -45,6 +45,7 @@ class Repo:
         self.root = tmp_path / "repo"
         shutil.copytree(Path(_template().name) / "repo", self.root)
         self.state = self.root / ".orchestrator"
+        self.state.mkdir()
         self.worktrees = Worktrees(self.root, self.state)
         self.worktrees.exclude_state()
 
@@ -74,7 +75,7 @@ class Repo:
         return built
 
     def advance(self, built: merge.Built) -> merge.Advanced | merge.Moved | merge.Blocked:
-        return merge.advance(self.root, "main", built.old, built.new)
+        return merge.advance(self.root, self.state, "main", built.old, built.new)
 
     def files_of(self, commit: str) -> list[str]:
         return git(self.root, "ls-tree", "-r", "--name-only", commit).splitlines()
