@@ -14,6 +14,11 @@ PROMPT_BYTES = 200_000
 LIST_LENGTH = 1_000
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+#: Regular expressions of what a name, a label, a word of the settings and a glob may be, for JSON Schema.
+NAME_PATTERN = r"^(?!.*\.\.)(?!.*\.lock$)[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9_-])?$"
+LABEL_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,62}$"
+WORD_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+GLOB_PATTERN = r"^(?!/)(?!.*(^|/)\.\.(/|$))[^\x00-\x1f]{1,500}$"
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,62}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator_app.api.routing import Call, Field, Route
-from orchestrator_app.api.rows import opened, page_of
-from orchestrator_app.errors import UsageError
+from orchestrator_app.api.rows import opened
 from orchestrator_app.store.records import TABLES as RECORDS
 
 TABLES = tuple(RECORDS.values())
+_TABLES = "^({0})(,({0}))*$".format("|".join(TABLES))
 LONGEST = 60.0
 """Seconds that a request may wait."""
 LIMIT = 2_000
@@ -55,11 +55,8 @@ class Changes:
 
 
 async def feed(call: Call) -> Any:
-    since, limit = call.query["since"], page_of(call, LIMIT)
+    since, limit = call.query["since"], call.query.get("limit", LIMIT)
     tables = tuple(call.query["tables"].split(",")) if "tables" in call.query else TABLES
-    for table in tables:
-        if table not in TABLES:
-            raise UsageError(f'no table "{table[:40]}"; there are {", ".join(TABLES)}')
     wait = min(call.query.get("wait", 0.0), LONGEST)
     loop = asyncio.get_running_loop()
     until = loop.time() + wait
@@ -103,9 +100,14 @@ ROUTES = (
         query=(
             Field("since", "integer", "the `seq` of the answer before; 0 for all", required=True),
             Field("wait", "number", f"seconds to wait for a first record; {LONGEST:g} at most, 0 if not given"),
-            Field("tables", "string", f"only these, with commas: {', '.join(TABLES)}"),
+            Field("tables", "string", f"only these, with commas: {', '.join(TABLES)}", rule={"pattern": _TABLES}),
             Field("unit", "string", "only records of this unit"),
-            Field("limit", "integer", f"at most so many records; {LIMIT} at most"),
+            Field(
+                "limit",
+                "integer",
+                f"at most so many records; {LIMIT} at most",
+                rule={"minimum": 1, "maximum": LIMIT},
+            ),
         ),
     ),
 )

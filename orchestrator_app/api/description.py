@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator_app.api.routing import PREFIX, Field, Route
+from orchestrator_app.api.routing import MOST, PREFIX, Field, Route
+from orchestrator_app.fields import NAME_LENGTH, NAME_PATTERN
 
 _ERRORS = {
     400: "the request's words are wrong",
@@ -19,6 +20,12 @@ _ERRORS = {
     428: "If-Match is missing",
     503: "the log or the scheduler can't serve it now",
 }
+#: What stands for a unit's name and an item's number in a path, and for a version in If-Match.
+_PLACES = {
+    "name": {"type": "string", "pattern": NAME_PATTERN, "maxLength": NAME_LENGTH},
+    "id": {"type": "integer", "minimum": 0, "maximum": MOST},
+}
+_VERSION = {"type": "string", "pattern": r'^(\*|"?[0-9]{1,15}"?)$'}
 
 
 def openapi(routes: Sequence[Route], version: str) -> dict[str, Any]:
@@ -41,6 +48,7 @@ def openapi(routes: Sequence[Route], version: str) -> dict[str, Any]:
                         **{key: {"type": "string"} for key in ("type", "title", "detail")},
                         "status": {"type": "integer"},
                         "story": {"type": "array"},
+                        "current": {"type": "object"},
                     },
                 }
             },
@@ -50,7 +58,7 @@ def openapi(routes: Sequence[Route], version: str) -> dict[str, Any]:
 
 def _operation(route: Route) -> dict[str, Any]:
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "schema": _PLACES[name]}
         for name in re.findall(r"\{(\w+)\}", route.path)
     ]
     parameters += [
@@ -59,13 +67,13 @@ def _operation(route: Route) -> dict[str, Any]:
             "in": "query",
             "required": each.required,
             "description": each.meaning,
-            "schema": {"type": each.kind},
+            "schema": each.schema,
         }
         for each in route.query
     ]
     if route.versioned:
         parameters.append(
-            {"name": "If-Match", "in": "header", "required": route.versioned == "must", "schema": {"type": "string"}}
+            {"name": "If-Match", "in": "header", "required": route.versioned == "must", "schema": _VERSION}
         )
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     operation: dict[str, Any] = {
@@ -80,7 +88,7 @@ def _operation(route: Route) -> dict[str, Any]:
             "type": "object",
             "additionalProperties": False,
             "required": [each.name for each in route.body if each.required],
-            "properties": {each.name: {"type": each.kind, "description": each.meaning} for each in route.body},
+            "properties": {each.name: {**each.schema, "description": each.meaning} for each in route.body},
         }
         operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
     return operation
@@ -109,7 +117,9 @@ def markdown(routes: Sequence[Route]) -> str:
         *(f"- {status}: {meaning}" for status, meaning in _ERRORS.items()),
         "",
         "`If-Match: VERSION` makes a request fail with 412 if the unit has changed since that version (`ETag`,",
-        "`version`).",
+        "`version`); the problem's `current` is the unit as it is now.",
+        "",
+        "A list comes in pages: at most `limit` rows, and `next`, the `cursor` of the next page, null on the last.",
         "",
     ]
     for route in routes:

@@ -20,8 +20,6 @@ async def read_log(call: Call) -> Any:
         raise UsageError("say either offset or tail, not both")
     attempt = wanted.get("attempt", unit.attempt)
     limit = wanted.get("limit", MOST if "tail" in wanted else SHARE)
-    if not 1 <= limit <= MOST:
-        raise UsageError(f"limit must be from 1 to {MOST} bytes")
     path = (unit.name, str(attempt), "output.log")
     runs = call.server.project.state / "runs"
     piece = await call.aside(read_piece, runs, path, wanted.get("offset"), wanted.get("tail"), limit)
@@ -59,7 +57,12 @@ ROUTES = (
             Field("attempt", "integer", "which attempt; the last one if not given"),
             Field("offset", "integer", "from this byte; give `next` of the piece before"),
             Field("tail", "integer", "instead of an offset: so many of the last lines, as far as they fit"),
-            Field("limit", "integer", f"at most so many bytes; {SHARE} if not given, {MOST} at most"),
+            Field(
+                "limit",
+                "integer",
+                f"at most so many bytes; {SHARE} if not given, {MOST} at most",
+                rule={"minimum": 1, "maximum": MOST},
+            ),
         ),
     ),
 )

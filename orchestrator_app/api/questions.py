@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator_app import analysis, failures
 from orchestrator_app.api.routing import Answer, Call, Field, Route
 from orchestrator_app.errors import UsageError
+from orchestrator_app.store.asking import LONGEST
 
 ROWS = 100_000
 TYPES = {
@@ -28,13 +29,7 @@ QUERIES = ThreadPoolExecutor(2, thread_name_prefix="orch-query")
 
 
 async def query(call: Call) -> Any:
-    limit, wanted = call.body.get("limit"), call.body.get("format") or _accepted(call.accepts)
-    if limit is None:
-        limit = analysis.LIMIT
-    if not 1 <= limit <= ROWS:
-        raise UsageError(f"limit must be from 1 to {ROWS}")
-    if wanted not in TYPES:
-        raise UsageError(f"format must be one of {', '.join(TYPES)}")
+    limit, wanted = call.body.get("limit") or analysis.LIMIT, call.body.get("format") or _accepted(call.accepts)
     sql, exporter, gone = call.body["sql"], call.orchestrator.exporter, call.gone.is_set
     if wanted in ("arrow", "parquet"):
         ask = partial(analysis.query_packed, sql, limit, wanted, exporter=exporter, gone=gone)
@@ -89,13 +84,14 @@ ROUTES = (
         "Ask the log in SQL. It runs in a process of its own on a copy, can change nothing, and ends when you hang up.",
         query,
         body=(
-            Field("sql", "string", "one SELECT", required=True),
-            Field("limit", "integer", f"at most so many rows; {ROWS} at most"),
+            Field("sql", "string", "one SELECT", required=True, rule={"minLength": 1, "maxLength": LONGEST}),
+            Field("limit", "integer", f"at most so many rows; {ROWS} at most", rule={"minimum": 1, "maximum": ROWS}),
             Field(
                 "format",
                 "string",
                 "json, csv, arrow (a stream) or parquet; or say it in `Accept`. Whether the answer was cut at its limit"
                 " is in `X-Orch-Truncated`, in JSON in `truncated`",
+                rule={"enum": list(TYPES)},
             ),
         ),
     ),
@@ -112,7 +108,12 @@ ROUTES = (
         "What went wrong lately: equal errors as one, the most frequent first, with the units and what to do.",
         errors,
         query=(
-            Field("since", "string", "only from this time on (ISO 8601), or of so many seconds; a day's if not given"),
+            Field(
+                "since",
+                "string",
+                "only from this time on (ISO 8601), or of so many seconds; a day's if not given",
+                rule={"anyOf": [{"format": "date-time"}, {"format": "date"}, {"pattern": "^[0-9]{1,9}$"}]},
+            ),
         ),
     ),
 )

@@ -12,13 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from functools import cached_property
 from http.client import responses
 from typing import Any
 
+import fastjsonschema
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
-from orchestrator_app.errors import OrchError, UsageError
+from orchestrator_app.errors import OrchError, StaleVersionError, UsageError
 from orchestrator_app.fields import check_name
 from orchestrator_app.operators import default_operator, is_operator
 
@@ -27,29 +29,47 @@ PATIENCE = 30.0
 """Seconds to wait for the scheduler's word on a request."""
 
 log = logging.getLogger(__name__)
-_KINDS: dict[str, Callable[[Any], bool]] = {
-    "string": lambda value: isinstance(value, str),
-    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-    "boolean": lambda value: isinstance(value, bool),
-    "array": lambda value: isinstance(value, list),
-    "object": lambda value: isinstance(value, dict),
-}
+MOST = 10**15
+"""No number of a query is larger."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """A value that a request may carry, in its body or its query."""
+    """A value that a request may carry, in its body, its query or its path.
+
+    `kind` is a type of JSON Schema, `rule` what else that says of the value: both for the check and for the document.
+    """
 
     name: str
-    kind: str  # a key of _KINDS
+    kind: str
     meaning: str
     required: bool = False
+    rule: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        least = {"minimum": 0, "maximum": MOST} if self.kind in ("integer", "number") else {}
+        return {"type": self.kind, **least, **self.rule}
+
+    @cached_property
+    def _validate(self) -> Callable[[Any], Any]:
+        return fastjsonschema.compile(self.schema)
+
+    def check(self, value: Any, what: str) -> Any:
+        """The value, if it may be one. Raises UsageError; `what` says where it stands."""
+        try:
+            self._validate(value)
+        except fastjsonschema.JsonSchemaException as error:
+            raise UsageError(f'{what} "{self.name}" {_wrong(error)}: {self.meaning}') from None
+        return int(value) if self.kind == "integer" else value
 
 
 @dataclass(frozen=True)
 class Route:
-    """What one method of one path does. `{name}` is a unit's name, `{id}` a number."""
+    """What one method of one path does. `{name}` is a unit's name, `{id}` a number.
+
+    `current(call)` is the present state of what a request that saw an old version was about.
+    """
 
     method: str
     path: str
@@ -58,6 +78,7 @@ class Route:
     body: tuple[Field, ...] | None = None
     query: tuple[Field, ...] = ()
     versioned: str = ""  # "" | "may" | "must" be told the version of the unit, in If-Match
+    current: Callable[[Call], Any] | None = None
 
 
 @dataclass
@@ -119,6 +140,7 @@ class ApiHandler(RequestHandler):
 
     def initialize(self, routes: dict[str, Route]) -> None:
         self._routes = routes
+        self._asked: tuple[Route, Call] | None = None
         self._gone = threading.Event()
 
     def on_connection_close(self) -> None:
@@ -127,12 +149,13 @@ class ApiHandler(RequestHandler):
     async def prepare(self) -> None:
         route = self._routes.get(self.request.method or "")
         if route is None:
-            self.set_header("Allow", ", ".join(sorted(self._routes)))
             raise HTTPError(405, reason=f"Only {', '.join(sorted(self._routes))} here")
         if "edge" not in self.application.settings or "serving" not in self.application.settings:
             raise HTTPError(503, reason="The orchestrator is not running in this server")
         with self.application.settings["serving"].answering():
-            answer = await route.answer(self._call(route))
+            call = self._call(route)
+            self._asked = route, call
+            answer = await route.answer(call)
             with suppress(StreamClosedError):
                 await self._write(answer if isinstance(answer, Answer) else Answer(answer))
 
@@ -155,8 +178,7 @@ class ApiHandler(RequestHandler):
         for key in self.request.query_arguments:
             if key not in known:
                 raise UsageError(f'unknown query parameter "{key[:60]}"; there are {", ".join(known) or "none"}')
-            text = self.get_query_argument(key)
-            values[key] = _from_text(known[key], text)
+            values[key] = known[key].check(_from_text(known[key], self.get_query_argument(key)), "query parameter")
         for each in route.query:
             if each.required and each.name not in values:
                 raise UsageError(f'query parameter "{each.name}" is missing: {each.meaning}')
@@ -180,8 +202,8 @@ class ApiHandler(RequestHandler):
         for key, value in body.items():
             if key not in known:
                 raise UsageError(f'unknown field "{key[:60]}"; there are {", ".join(known) or "none"}')
-            if value is not None and not _KINDS[known[key].kind](value):
-                raise UsageError(f'field "{key}" must be of type {known[key].kind}')
+            if value is not None:
+                body[key] = known[key].check(value, "field")
         for each in route.body:
             if each.required and body.get(each.name) is None:
                 raise UsageError(f'field "{each.name}" is missing: {each.meaning}')
@@ -233,6 +255,10 @@ class ApiHandler(RequestHandler):
         elif isinstance(error, HTTPError):
             detail = self._reason
         problem = {"type": "about:blank", "title": responses.get(status, "Error"), "status": status, "detail": detail}
+        if status == 405 and status_code == 405:
+            self.set_header("Allow", ", ".join(sorted(self._routes)))
+        if isinstance(error, StaleVersionError) and self._asked is not None and self._asked[0].current is not None:
+            problem["current"] = self._asked[0].current(self._asked[1])
         if story:
             problem["story"] = [step if isinstance(step, str) else as_plain(step) for step in story]
         self.set_status(status)
@@ -267,12 +293,20 @@ def as_plain(value: Any) -> Any:
     return str(value)
 
 
+def _wrong(error: fastjsonschema.JsonSchemaException) -> str:
+    """What is wrong with a value, without a regular expression."""
+    if error.rule in ("pattern", "enum", "anyOf"):
+        shown = as_json(error.value)
+        known = f"; there are {', '.join(error.rule_definition)}" if error.rule == "enum" else ""
+        return f"can't be {shown if len(shown) <= 100 else shown[:97] + '...'}{known}"
+    return error.message.removeprefix("data").strip()[:300]
+
+
 def _from_text(known: Field, text: str) -> Any:
+    """A value of a query, which is all text, as what it is to be; the text itself where it can't be that."""
     try:
         if known.kind == "integer":
-            return int(text) if re.fullmatch(r"\d{1,18}", text) else int("no")
-        if known.kind == "number":
-            return float(text) if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) else float("no")
+            return int(text) if re.fullmatch(r"-?\d{1,18}", text) else text
+        return float(text) if known.kind == "number" else text
     except ValueError:
-        raise UsageError(f'query parameter "{known.name}" must be a number that is not negative') from None
-    return text
+        return text

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from typing import Any
 
-from orchestrator_app.api.routing import Call
+from orchestrator_app.api.routing import Call, Field
 from orchestrator_app.errors import UsageError
 from orchestrator_app.store.records import JSON_COLUMNS
+
+LIMIT = 1_000
+"""Rows of one page."""
 
 
 def opened(row: dict[str, Any]) -> dict[str, Any]:
@@ -18,9 +23,28 @@ def opened(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def page_of(call: Call, most: int) -> int:
-    """How many rows the request wants, `most` if it doesn't say."""
-    limit = call.query.get("limit", most)
-    if not 1 <= limit <= most:
-        raise UsageError(f"limit must be from 1 to {most}")
-    return limit
+PAGE = (
+    Field("limit", "integer", f"at most so many; {LIMIT} at most", rule={"minimum": 1, "maximum": LIMIT}),
+    Field("cursor", "string", "the `next` of the page before"),
+)
+"""What a request for a list may say."""
+
+
+def paged(rows: Sequence[dict[str, Any]], call: Call, key: str) -> tuple[list[dict[str, Any]], str | None]:
+    """A page of rows, which may hold one more than was asked for, and the cursor of the next page: its last `key`."""
+    limit = limit_of(call)
+    page = list(rows[:limit])
+    return page, str(page[-1][key]) if len(rows) > limit else None
+
+
+def limit_of(call: Call) -> int:
+    """How many rows the request wants, all that it may have if it doesn't say."""
+    return call.query.get("limit", LIMIT)
+
+
+def seq_of(call: Call) -> int:
+    """The seq behind which the page begins. Raises UsageError for a cursor of another list."""
+    cursor = call.query.get("cursor", "0")
+    if not re.fullmatch(r"[0-9]{1,18}", cursor):
+        raise UsageError("cursor must be the `next` of a page of this list")
+    return max(call.query.get("since", 0), int(cursor))

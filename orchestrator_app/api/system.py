@@ -6,11 +6,9 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from orchestrator_app.api.routing import Answer, Call, Field, Route
-from orchestrator_app.api.rows import opened, page_of
+from orchestrator_app.api.rows import PAGE, limit_of, opened, paged, seq_of
 from orchestrator_app.errors import NotFoundError, UsageError
 from orchestrator_app.stopping import Stop
-
-LIMIT = 1_000
 
 
 async def status(call: Call) -> Any:
@@ -18,8 +16,18 @@ async def status(call: Call) -> Any:
 
 
 async def attention(call: Call) -> Any:
-    items = sorted(list(call.orchestrator.board.attention.values()), key=lambda item: item.id)
-    return {"items": [{each.name: getattr(item, each.name) for each in fields(item)} for item in items]}
+    unit, kind, after = call.query.get("unit"), call.query.get("kind"), seq_of(call)
+    items = sorted(
+        (
+            item
+            for item in list(call.orchestrator.board.attention.values())
+            if item.id > after and unit in (None, item.unit) and kind in (None, item.kind)
+        ),
+        key=lambda item: item.id,
+    )
+    rows = [{each.name: getattr(item, each.name) for each in fields(item)} for item in items[: limit_of(call) + 1]]
+    page, following = paged(rows, call, "id")
+    return {"items": page, "next": following}
 
 
 async def seen(call: Call) -> Any:
@@ -30,12 +38,10 @@ async def seen(call: Call) -> Any:
 
 
 async def sessions(call: Call) -> Any:
-    limit, since = page_of(call, LIMIT), call.query.get("since", 0)
-    rows = await call.aside(
-        call.orchestrator.rows, 'SELECT * FROM "session" WHERE seq > ? ORDER BY seq LIMIT ?', (since, limit + 1)
-    )
-    more = len(rows) > limit
-    return {"sessions": [opened(row) for row in rows[:limit]], "next": rows[limit - 1]["seq"] if more else None}
+    sql = 'SELECT * FROM "session" WHERE seq > ? ORDER BY seq LIMIT ?'
+    rows = await call.aside(call.orchestrator.rows, sql, (seq_of(call), limit_of(call) + 1))
+    page, following = paged(rows, call, "seq")
+    return {"sessions": [opened(row) for row in page], "next": following}
 
 
 async def dispatch(call: Call) -> Any:
@@ -64,7 +70,17 @@ async def stop(call: Call) -> Any:
 
 ROUTES = (
     Route("GET", "/status", "The state of the whole: counts, slots, attention, dispatch.", status),
-    Route("GET", "/attention", "What needs a person now, oldest first.", attention),
+    Route(
+        "GET",
+        "/attention",
+        "What needs a person now, oldest first.",
+        attention,
+        query=(
+            Field("unit", "string", "only what is about this unit"),
+            Field("kind", "string", "only of this kind: question, approval, error, conflict, stall, blocked"),
+            *PAGE,
+        ),
+    ),
     Route("POST", "/attention/{id}/seen", "Say that a person has seen an item.", seen, body=()),
     Route(
         "GET",
@@ -73,7 +89,7 @@ ROUTES = (
         sessions,
         query=(
             Field("since", "integer", "only those after this seq"),
-            Field("limit", "integer", f"at most so many; {LIMIT} at most"),
+            *PAGE,
         ),
     ),
     Route(

@@ -6,8 +6,17 @@ import heapq
 from typing import Any
 
 from orchestrator_app.api.routing import Answer, Call, Field, Route
-from orchestrator_app.api.rows import opened, page_of
+from orchestrator_app.api.rows import PAGE, limit_of, opened, paged, seq_of
 from orchestrator_app.errors import NotFoundError, UsageError
+from orchestrator_app.fields import (
+    GLOB_PATTERN,
+    LABEL_PATTERN,
+    LIST_LENGTH,
+    NAME_LENGTH,
+    NAME_PATTERN,
+    PROMPT_BYTES,
+    WORD_PATTERN,
+)
 from orchestrator_app.model import ASKED
 from orchestrator_app.states import Status
 
@@ -16,24 +25,27 @@ UNIT_KEYS = (
     *("status", "phase", "attempt", "version", "since", "created_at", "reason"),
     *("progress", "failures", "feedback", "comments", "session", "base", "branch", "not_before", "item"),
 )
-LIMIT = 1_000
-
 _TEXT, _LIST = "string", "array"
+NAME = {"pattern": NAME_PATTERN, "maxLength": NAME_LENGTH}
+WORD = {"pattern": WORD_PATTERN}
+SOMETHING = {"pattern": r"\S"}
+
+
+def _list_of(item: dict[str, Any]) -> dict[str, Any]:
+    return {"items": {"type": "string", **item}, "maxItems": LIST_LENGTH}
+
+
 UNIT_FIELDS = (
-    Field("name", _TEXT, "lower-case letters, digits, . _ -", required=True),
-    Field("prompt", _TEXT, "what is asked; at most 200,000 bytes"),
-    Field("workflow", _TEXT, "the name of a workflow of the settings"),
-    Field("agent", _TEXT, "an agent of the settings, in place of the phases' own"),
-    Field("priority", "integer", "higher starts first"),
-    Field("after", _LIST, "names of the units that must be DONE before"),
-    Field("labels", _LIST, "words to find and to limit units by"),
-    Field("touches", _LIST, "globs of the files it will change"),
-    Field("timeout", "number", "seconds that one attempt may take"),
-    Field("retries", "integer", "attempts after a failed one, in place of the phases' own"),
-)
-PAGE = (
-    Field("limit", "integer", f"at most so many; {LIMIT} at most"),
-    Field("cursor", _TEXT, "the `next` of the page before"),
+    Field("name", _TEXT, "lower-case letters, digits, . _ -", required=True, rule=NAME),
+    Field("prompt", _TEXT, "what is asked; at most 200,000 bytes", rule={"maxLength": PROMPT_BYTES}),
+    Field("workflow", _TEXT, "the name of a workflow of the settings", rule=WORD),
+    Field("agent", _TEXT, "an agent of the settings, in place of the phases' own", rule=WORD),
+    Field("priority", "integer", "higher starts first", rule={"minimum": -1_000_000, "maximum": 1_000_000}),
+    Field("after", _LIST, "names of the units that must be DONE before", rule=_list_of(NAME)),
+    Field("labels", _LIST, "words to find and to limit units by", rule=_list_of({"pattern": LABEL_PATTERN})),
+    Field("touches", _LIST, "globs of the files it will change", rule=_list_of({"pattern": GLOB_PATTERN})),
+    Field("timeout", "number", "seconds that one attempt may take", rule={"exclusiveMinimum": 0, "maximum": 10**8}),
+    Field("retries", "integer", "attempts after a failed one, in place of the phases' own", rule={"maximum": 1_000}),
 )
 
 
@@ -44,10 +56,7 @@ def unit_row(unit: Any, board: Any) -> dict[str, Any]:
 
 
 async def list_units(call: Call) -> Any:
-    status, label = call.query.get("status"), call.query.get("label")
-    if status is not None and status.upper() not in Status.__members__:
-        raise UsageError(f'no status "{status[:40]}"; there are {", ".join(Status.__members__)}')
-    limit, after = page_of(call, LIMIT), call.query.get("cursor", "")
+    status, label, after = call.query.get("status"), call.query.get("label"), call.query.get("cursor", "")
 
     def read() -> list[dict[str, Any]]:
         board = call.orchestrator.board
@@ -55,14 +64,15 @@ async def list_units(call: Call) -> Any:
             unit
             for unit in list(board.units.values())
             if unit.name > after
-            and (status is None or unit.status == status.upper())
+            and (status is None or unit.status == status)
             and (label is None or label in unit.labels)
         )
-        return [unit_row(unit, board) for unit in heapq.nsmallest(limit + 1, found, key=lambda unit: unit.name)]
+        return [
+            unit_row(unit, board) for unit in heapq.nsmallest(limit_of(call) + 1, found, key=lambda unit: unit.name)
+        ]
 
-    rows = await call.aside(read)
-    more = len(rows) > limit
-    return {"units": rows[:limit], "next": rows[limit - 1]["name"] if more else None}
+    units, following = paged(await call.aside(read), call, "name")
+    return {"units": units, "next": following}
 
 
 async def submit(call: Call) -> Any:
@@ -90,27 +100,24 @@ async def edit(call: Call) -> Any:
 
 
 async def story(call: Call) -> Any:
-    call.unit()
-    rows = await call.aside(
-        call.orchestrator.rows, 'SELECT * FROM "transition" WHERE unit = ? ORDER BY seq', (call.name,)
-    )
-    return {"unit": call.name, "transitions": [opened(row) for row in rows]}
+    return await _rows_of(call, "transition", "transitions")
 
 
 async def events(call: Call) -> Any:
+    return await _rows_of(call, "event", "events")
+
+
+async def sessions(call: Call) -> Any:
+    return await _rows_of(call, "session", "sessions")
+
+
+async def _rows_of(call: Call, table: str, key: str) -> Any:
+    """A page of what a table of the log has about the unit."""
     call.unit()
-    limit, since = page_of(call, LIMIT), call.query.get("since", 0)
-    rows = await call.aside(
-        call.orchestrator.rows,
-        'SELECT * FROM "event" WHERE unit = ? AND seq > ? ORDER BY seq LIMIT ?',
-        (call.name, since, limit + 1),
-    )
-    more = len(rows) > limit
-    return {
-        "unit": call.name,
-        "events": [opened(row) for row in rows[:limit]],
-        "next": rows[limit - 1]["seq"] if more else None,
-    }
+    sql = f'SELECT * FROM "{table}" WHERE unit = ? AND seq > ? ORDER BY seq LIMIT ?'
+    rows = await call.aside(call.orchestrator.rows, sql, (call.name, seq_of(call), limit_of(call) + 1))
+    page, following = paged(rows, call, "seq")
+    return {"unit": call.name, key: [opened(row) for row in page], "next": following}
 
 
 async def diff(call: Call) -> Any:
@@ -131,9 +138,23 @@ def _say(kind: str, summary: str, *body: Field) -> Route:
         call.unit()
         return await call.request(kind, call.name, **call.body)
 
-    return Route("POST", f"/units/{{name}}/{kind}", summary, answer, body=body, versioned="may")
+    return Route("POST", f"/units/{{name}}/{kind}", summary, answer, body=body, versioned="may", current=_now)
 
 
+def _now(call: Call) -> dict[str, Any]:
+    return unit_row(call.unit(), call.orchestrator.board)
+
+
+_SINCE = Field("since", "integer", "only those after this seq")
+_UNITS = {
+    "items": {
+        "type": "object",
+        "required": ["name"],
+        "additionalProperties": False,
+        "properties": {each.name: each.schema for each in UNIT_FIELDS},
+    },
+    "minItems": 1,
+}
 _REASON = Field("reason", _TEXT, "why; it stands in the unit's story")
 _FEEDBACK = Field("feedback", _TEXT, "what to do differently; the next attempt gets it")
 _ITEM = Field("item", "integer", "the attention item that is meant; refused if somebody has settled it")
@@ -145,7 +166,7 @@ ROUTES = (
         "Work units by name, a page at a time.",
         list_units,
         query=(
-            Field("status", _TEXT, "only those in this status"),
+            Field("status", _TEXT, "only those in this status", rule={"enum": list(Status.__members__)}),
             Field("label", _TEXT, "only those with this label"),
             *PAGE,
         ),
@@ -156,8 +177,8 @@ ROUTES = (
         "Submit one unit, or many at once as `units`: all of them or none.",
         submit,
         body=(
-            Field("units", _LIST, "many units, each an object of the fields below"),
-            *(Field(each.name, each.kind, each.meaning) for each in UNIT_FIELDS),
+            Field("units", _LIST, "many units, each an object of the fields below", rule=_UNITS),
+            *(Field(each.name, each.kind, each.meaning, rule=each.rule) for each in UNIT_FIELDS),
         ),
     ),
     Route("GET", "/units/{name}", "One unit. Its version is the answer's ETag.", show),
@@ -168,20 +189,28 @@ ROUTES = (
         edit,
         body=tuple(each for each in UNIT_FIELDS if each.name not in ("name", "workflow")),
         versioned="must",
+        current=_now,
     ),
-    Route("GET", "/units/{name}/story", "Every transition of a unit, oldest first.", story),
+    Route("GET", "/units/{name}/story", "Every transition of a unit, oldest first.", story, query=(_SINCE, *PAGE)),
     Route(
         "GET",
         "/units/{name}/events",
         "What a unit's agents said: progress, notes, tests, warnings.",
         events,
-        query=(Field("since", "integer", "only those after this seq"), PAGE[0]),
+        query=(_SINCE, *PAGE),
+    ),
+    Route(
+        "GET",
+        "/units/{name}/sessions",
+        "The agent conversations of a unit, as its attempts named them.",
+        sessions,
+        query=(_SINCE, *PAGE),
     ),
     Route("GET", "/units/{name}/diff", "What a unit's branch changes against its base, at most 1 MB.", diff),
     _say(
         "answer",
         "Answer the unit's question.",
-        Field("text", _TEXT, "the answer", required=True),
+        Field("text", _TEXT, "the answer", required=True, rule=SOMETHING),
         _ITEM,
     ),
     _say("approve", "Approve what the unit asks approval for.", _ITEM),
@@ -189,18 +218,29 @@ ROUTES = (
     _say(
         "resolve",
         "Rule on a conflict between two units; the ruling holds for the pair.",
-        Field("other", _TEXT, "the other unit", required=True),
-        Field("ruling", _TEXT, "serialize (this unit after the other) or parallelize", required=True),
+        Field("other", _TEXT, "the other unit", required=True, rule=NAME),
+        Field(
+            "ruling",
+            _TEXT,
+            "serialize (this unit after the other) or parallelize",
+            required=True,
+            rule={"enum": ["serialize", "parallelize"]},
+        ),
         _ITEM,
     ),
     _say(
         "retry",
         "Make another attempt.",
-        Field("phase", _TEXT, "from this phase, if not the present one"),
+        Field("phase", _TEXT, "from this phase, if not the present one", rule=WORD),
         _FEEDBACK,
         _ITEM,
     ),
-    _say("accept", "Close a unit as done.", Field("reason", _TEXT, "why it counts as done", required=True), _ITEM),
+    _say(
+        "accept",
+        "Close a unit as done.",
+        Field("reason", _TEXT, "why it counts as done", required=True, rule=SOMETHING),
+        _ITEM,
+    ),
     _say("cancel", "Withdraw a unit; a running attempt is killed with all its descendants.", _REASON, _ITEM),
     _say("pause", "Hold a unit; a running attempt is stopped, its session kept.", _REASON),
     _say("resume", "Let a paused unit go on.", _REASON),
@@ -209,8 +249,8 @@ ROUTES = (
     _say(
         "comment",
         "Say something to the unit's next attempt, on a line of a file or on the whole: it gets it as feedback.",
-        Field("text", _TEXT, "the comment", required=True),
-        Field("file", _TEXT, "the path of the file that it is about"),
-        Field("line", "integer", "the number of the line"),
+        Field("text", _TEXT, "the comment", required=True, rule=SOMETHING),
+        Field("file", _TEXT, "the path of the file that it is about", rule={"minLength": 1}),
+        Field("line", "integer", "the number of the line", rule={"minimum": 1}),
     ),
 )

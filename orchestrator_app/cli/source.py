@@ -57,7 +57,7 @@ class Live:
         return self.client.get(unit_path(name, "events"), since=since)["events"]
 
     def attention(self) -> list[dict[str, Any]]:
-        return self.client.get("/attention")["items"]
+        return list(self.client.pages("/attention", "items"))
 
     def changes(self, since: int, **query: Any) -> dict[str, Any]:
         return self.client.changes(since, **query)

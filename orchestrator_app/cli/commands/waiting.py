@@ -103,7 +103,7 @@ def _tell(
     if code == 0:
         print(f"{len(watched)} unit{'' if len(watched) == 1 else 's'} {text.paint(wanted)}")
         return code
-    items = {item["unit"]: item for item in client.get("/attention")["items"]}
+    items = {item["unit"]: item for item in client.pages("/attention", "items")}
     told = False
     for name, status in watched.items():
         if name in items and (status == "NEEDS_ATTENTION" or name in stuck):
