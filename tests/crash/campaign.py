@@ -119,7 +119,7 @@ class Campaign:
         if server.alive:
             children = children_of(server.process.pid) if self.chance.random() < 0.5 else []
             server.kill()
-            self.company["git, with its server"] += sum(kill(pid) for pid in children)
+            self.company.update({"git, with its server": killed} if (killed := sum(map(kill, children))) else {})
             if plan:
                 self.missed[way == "start point"].append(plan["point"])
             self.by_point[f"outside, {way}" if not plan else "outside, point not passed"] += 1
@@ -152,6 +152,7 @@ class Campaign:
             self.faults.append(f"the last server did not start: {server.said()[-600:]}")
             return []
         ended = server.wait(lambda: not self.left(crowd) or not server.alive, PATIENCE + self.kills)
+        server.wait(lambda: crowd.followed >= self.head(crowd) or not server.alive)
         crowd.end()
         left = self.left(crowd)
         if not ended or left or not server.alive:
@@ -171,6 +172,12 @@ class Campaign:
             return crowd.operators[0].ask("GET", "/units?limit=1000")["units"]
         except Unreachable:
             return []
+
+    def head(self, crowd: Crowd) -> int:
+        try:
+            return crowd.operators[0].ask("GET", "/status")["seq"]
+        except Unreachable:
+            return 0
 
     def left(self, crowd: Crowd) -> list[dict[str, Any]]:
         """The units that have not come to an end; a stand-in for them where nobody tells."""

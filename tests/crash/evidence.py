@@ -32,6 +32,8 @@ class Evidence:
     stories: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
     moves: set[tuple[str, str, str]] = field(default_factory=set)
     requests: list[Row] = field(default_factory=list)
+    #: What the follower was shown: table, seq, unit, trigger or type.
+    followed: list[list[Any]] = field(default_factory=list)
     marks: dict[str, list[Row]] = field(default_factory=dict)
     exits: dict[Key, Row] = field(default_factory=dict)
 
@@ -62,7 +64,10 @@ class Evidence:
             row["data"] = json.loads(row["data"])
 
     def read_journals(self) -> None:
-        for path in sorted(self.stage.told.glob("*.jsonl")):
+        follower = self.stage.told / "follower.jsonl"
+        if follower.exists():
+            self.followed = [json.loads(line) for line in follower.read_text().splitlines()]
+        for path in sorted(self.stage.told.glob("client*.jsonl")):
             lines = [json.loads(line) for line in path.read_text().splitlines()]
             answers = {line["id"]: line for line in lines if "result" in line}
             for line in lines:

@@ -81,7 +81,10 @@ class Operator(threading.Thread):
         unit, calm = item["unit"], self.crowd.settling.is_set()
         number, token = item["id"], self.new_token()
         options = item.get("detail", {}).get("options") or item.get("options") or ()
-        if item["kind"] == "question":
+        if item["kind"] == "question" and not calm and self.chance.random() < 0.15:
+            what = self.chance.choice(("accept", "cancel", "pause"))
+            self.send("POST", f"/units/{unit}/{what}", token, {"reason": token}, self.version_of(unit))
+        elif item["kind"] == "question":
             self.send("POST", f"/units/{unit}/answer", token, {"text": token, "item": number}, None)
         elif item["kind"] == "approval" and not calm and self.chance.random() < 0.3:
             self.send("POST", f"/units/{unit}/reject", token, {"feedback": token, "item": number}, None)
@@ -203,6 +206,28 @@ class Operator(threading.Thread):
         os.fsync(self.journal.fileno())
 
 
+class Follower(Operator):
+    """One that changes nothing: it keeps a cursor over the feed through all deaths, and a file of all it was shown."""
+
+    def run(self) -> None:
+        while not self.crowd.over.is_set():
+            try:
+                self.follow(wait=2)
+            except Unreachable:
+                time.sleep(0.02)
+        self.journal.close()
+
+    def follow(self, wait: float) -> None:
+        answer = self.ask("GET", f"/feed?since={self.crowd.followed}&wait={wait}&limit=500")
+        for row in answer["records"]:
+            self.note_shown(row)
+        self.crowd.followed = answer["seq"]
+
+    def note_shown(self, row: dict[str, Any]) -> None:
+        words = [row["table"], row["seq"], row.get("unit"), row.get("trigger") or row.get("type")]
+        self.journal.write(json.dumps(words).encode() + b"\n")
+
+
 class Crowd:
     """All clients of a campaign. They submit as long as fewer units than `most` are there, and `open` at once."""
 
@@ -210,11 +235,13 @@ class Crowd:
         self.most, self.open = most, 12
         self.submitted = 0
         self.seen: list[dict[str, Any]] = []
+        self.followed = 0
         self.settling, self.over = threading.Event(), threading.Event()
         self.operators = [Operator(stage, f"client{index}", seed, self) for index in range(number)]
+        self.follower = Follower(stage, "follower", seed, self)
 
     def start(self) -> None:
-        for one in self.operators:
+        for one in (*self.operators, self.follower):
             one.start()
 
     def may_submit(self) -> bool:
@@ -223,5 +250,5 @@ class Crowd:
 
     def end(self) -> None:
         self.over.set()
-        for one in self.operators:
+        for one in (*self.operators, self.follower):
             one.join(60)

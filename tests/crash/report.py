@@ -61,7 +61,7 @@ def told(result: Result) -> str:
         f"attempts: {attempts}, of which {campaign.adopted} were alive when the server died and were taken back,"
         f" {lost} lost and run again",
         f"units: {len(found.stories)}, " + ", ".join(f"{number} {name}" for name, number in sorted(ended.items())),
-        f"rows in the log: {sum(map(len, found.rows.values()))}",
+        f"rows in the log: {sum(map(len, found.rows.values()))}; a follower was shown {len(found.followed)}",
         f"faults: {len(result.faults)}",
         *(f"  - {fault}" for fault in result.faults),
     ]
