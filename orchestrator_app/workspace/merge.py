@@ -172,6 +172,13 @@ def advance(root: Path, state: Path, base: str, old: str, new: str) -> Advanced 
         return result
 
 
+def recover(root: Path, state: Path) -> None:
+    """Put back what an `advance` of a killed server had begun, if anything."""
+    place = open_place(root)
+    with repository_lock(place):
+        begun.put_back(place, state)
+
+
 def _open_business(checkout: Place) -> str | None:
     for name, business in _OPEN_BUSINESS.items():
         if (checkout.git_dir / name).exists():

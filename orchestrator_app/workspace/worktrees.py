@@ -21,6 +21,7 @@ from orchestrator_app.errors import GitError, PassingError, UsageError, Workspac
 from orchestrator_app.workspace.git import locked_by, read_ref, reason_of, run_git
 from orchestrator_app.workspace.leftovers import head_of, last_commit, resolved, uncommitted
 from orchestrator_app.workspace.locks import drop_broken_records, drop_ref_locks, drop_stale_locks, drop_unit_locks
+from orchestrator_app.workspace.orphans import end_orphans
 from orchestrator_app.workspace.places import (
     Place,
     half_made,
@@ -233,6 +234,10 @@ class Worktrees:
             delete_worktree(self._place, path)
             if tip:
                 self._update_ref("-d", ref, tip)
+
+    def end_orphans(self) -> None:
+        """End the gits that a killed server has left running here."""
+        end_orphans(self._place.common_dir)
 
     def tidy(self) -> None:
         """Remove what a killed server or git has left: locks, records of worktrees that were never made, deleted
