@@ -69,10 +69,11 @@ class Operator(threading.Thread):
     def submit(self, units: list[dict[str, Any]]) -> None:
         added = []
         for _ in range(self.chance.randint(1, 3)):
-            name = f"{self.name}-{self.new_number()}"
+            brief = self.chance.random() < 0.12  # its agents may hang, and are given little time
+            name = f"{self.name}-{self.new_number()}{'-brief' * brief}"
             blockers = [unit["name"] for unit in units if unit["status"] != "CANCELLED"]
             after = self.chance.sample(blockers, 1) if blockers and self.chance.random() < 0.25 else []
-            added.append({"name": name, "prompt": f"do {name}", "after": after})
+            added.append({"name": name, "prompt": f"do {name}", "after": after, **({"timeout": 2.5} if brief else {})})
         self.crowd.submitted += len(added)
         self.send("POST", "/units", added[0]["name"], {"units": added}, None)
 

@@ -25,7 +25,7 @@ verify = {verify}
 phases = ["IMPLEMENT", "REVIEW", "MERGE"]
 [phases.IMPLEMENT]
 retries = 2
-timeout = 8
+timeout = 50
 [retry]
 delay = 0.05
 max_delay = 0.2
