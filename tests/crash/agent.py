@@ -58,8 +58,8 @@ class Agent:
         except BlockingIOError:
             self.mark("OVERLAP")
         stubborn = self.likely(0.1)
-        signal.signal(signal.SIGTERM, lambda *_: self.told_to_end(stubborn))
         self.mark("START", starttime=starttime(os.getpid()), answer=os.environ.get("ORCH_ANSWER", ""))
+        signal.signal(signal.SIGTERM, lambda *_: self.told_to_end(stubborn))
 
     def told_to_end(self, stubborn: bool) -> None:
         if not self.ending:
