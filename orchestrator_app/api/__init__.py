@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator_app.api import changes, checking, logs, metrics, questions, system, units
+from orchestrator_app.api import changes, checking, keeping, logs, metrics, questions, system, units
 from orchestrator_app.api.description import markdown, openapi
 from orchestrator_app.api.routing import PREFIX, ApiHandler, Call, Route, UnknownPath, tornado_rules
 from orchestrator_app.claim import installed_version
@@ -20,6 +20,7 @@ async def _describe(call: Call) -> Any:
 TABLE: tuple[Route, ...] = (
     *system.ROUTES,
     *checking.ROUTES,
+    *keeping.ROUTES,
     *questions.ROUTES,
     *units.ROUTES,
     *logs.ROUTES,
