@@ -96,7 +96,7 @@ class Serving:
         app.websocket_origins.update(self.edge.hosts)
         app._secret_key, app._sign_sessions = self.edge.session_key(), True
         app.settings["serving"] = self
-        app.add_handlers(".*", [*api.ROUTES, (r"/assets/(.+)", Assets, {"path": ASSETS})])
+        app.add_handlers(".*", [*api.ROUTES, api.SOCKET, (r"/assets/(.+)", Assets, {"path": ASSETS})])
         self.edge.install(app, self._health)
         self.claim.announce(url=self.url, host=host, port=port, version=installed_version())
         global _current

@@ -10,7 +10,9 @@ from typing import Any
 from orchestrator_app.api import changes, checking, keeping, logs, metrics, questions, system, units
 from orchestrator_app.api.description import markdown, openapi
 from orchestrator_app.api.routing import PREFIX, ApiHandler, Call, Route, UnknownPath, tornado_rules
+from orchestrator_app.api.socket import OwnSocket, Socket
 from orchestrator_app.claim import installed_version
+from orchestrator_app.edge import CHANNEL
 
 
 async def _describe(call: Call) -> Any:
@@ -35,6 +37,8 @@ ROUTES = [
     (PREFIX + "/.*", UnknownPath, {"routes": {}}),
 ]
 """The same as Tornado wants it."""
+SOCKET = (OwnSocket(CHANNEL), Socket)
+"""The WebSocket. Not among `ROUTES`, which Panel takes for texts: `serve` adds it."""
 
 
 def document() -> str:
