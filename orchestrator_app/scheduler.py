@@ -99,6 +99,8 @@ class Scheduler:
         self.ending: Stop | None = None
         self._over = False
         self._retained: list[Report | Result] = []
+        #: The error after which it is not known any more what runs; None when it is.
+        self._astray: Exception | None = None
         #: Units whose newest answer could not be handed over: it is tried again.
         self._undelivered: set[str] = set()
         self._thread: threading.Thread | None = None
@@ -160,6 +162,8 @@ class Scheduler:
         if self._crew is not None:
             self._crew.sweep(self._is_merged)
         self._rebuild(self.clock())
+        # A first step looks what may start: nothing else might ever wake the thread.
+        heapq.heappush(self._timers, (self.clock(), "begin", "", 0))
 
     def _may_go_on(self, unit: Unit) -> bool:
         """Whether the unit's newest attempt, if it is alive, is to live on: it runs, or a person will tell it more."""
@@ -179,6 +183,8 @@ class Scheduler:
         while not self._finished():
             timeout = 0.0 if self._inbox else self._next_timer(self.clock())
             try:
+                if self._astray is not None:
+                    raise self._astray
                 reports = self._gather(self.executor.wait(timeout), until=ended + cost)
                 begun = time.perf_counter()
                 self._step_began = time.monotonic()
@@ -194,21 +200,28 @@ class Scheduler:
         self._refuse_rest()
 
     def _start_over(self, error: Exception) -> None:
-        """What was decided could not be acted on, or not in full. What runs is found out anew, as after a crash."""
+        """What was decided could not be acted on, or not in full. What runs is found out anew, as after a crash; until
+        then nothing starts."""
         logger.error("the scheduler could not act on what it had decided", exc_info=error)
         self.faults["error"] = _unexpected(error)
+        self._astray = error
         time.sleep(ERROR_PAUSE)
         try:
-            if self._crew is not None:
+            self.step(self.clock(), (), self.wall())
+            while self._crew is not None:
                 self._crew.close()
                 self._crew = self._reports.crew = self._hire(self.put)
-            self.step(self.clock(), (), self.wall())
+                if not self._inbox:
+                    break
+                self.step(self.clock(), (), self.wall())
             self.executor.close()
             self.executor.open()
             self._live.clear()
             self._stopping.clear()
             self._in_git.clear()
+            self._retained = []
             self.recover()
+            self._astray = None
         except Exception:
             logger.exception("the scheduler could not start over; it tries again")
         self._step_began = None
@@ -315,7 +328,8 @@ class Scheduler:
         self._starting.note_depths(draft, now, self._drift)
         for unit in draft.units_changed():
             self._starting.reckon(unit, now, self._drift)
-        if self._has_room(draft, now) and self.ending is None and not draft.dispatch_paused:
+        free = self.ending is None and self._astray is None and not draft.dispatch_paused
+        if self._has_room(draft, now) and free:
             self._starting.start(draft)
         with metrics.COMMIT.time():
             records = self.gate.commit(draft)
@@ -489,6 +503,8 @@ class Scheduler:
         phase = self._phase(unit)
         if not phase.stall or self._live.get(unit.name) != unit.attempt:
             return
+        if self.board.row(unit.name).status is not Status.RUNNING:
+            return  # it goes on only now, with an answer, and is watched from now on
         silent = self._silence.of(unit, now, self._drift)
         if silent < phase.stall:
             due = now + max(phase.stall - silent, 0.01)

@@ -32,7 +32,6 @@ class Process:
         self.said: list[Message] = []
         self.answers: list[dict[str, Any]] = []
         self.end: Exited | Vanished | None = None
-        self.began = now
         self.began_wall = wall
         self.told = False
         self.kill_at: float | None = None

@@ -291,7 +291,7 @@ def stranger_commits(world: World, luck: Luck) -> None:
 
 def start_fails(world: World, luck: Luck) -> None:
     if world.up:
-        world.executor.fails_to_start = 1
+        world.executor.fails_to_start = 1 + luck.below(3)
 
 
 def spawn_fails(world: World, luck: Luck) -> None:
@@ -300,8 +300,10 @@ def spawn_fails(world: World, luck: Luck) -> None:
 
 def late_words(world: World, luck: Luck) -> None:
     """Of an attempt that has ended, and was reported, something is heard again."""
+    if not world.up:
+        return
     over = [one for one in world.host.processes.values() if not one.alive and one.key not in world.executor._known]
-    if not world.up or not over:
+    if not over:
         return
     unit, attempt = luck.of(over).key
     report = luck.of(
@@ -313,9 +315,9 @@ def late_words(world: World, luck: Luck) -> None:
             Said(unit, attempt, [Message(10**6, {"type": "review", "decision": "changes"}, None, "")]),
         ]
     )
-    row = world.ledger.units[unit]
-    if row.attempt == attempt and not (isinstance(report, Exited | Vanished) and row.status is not Status.RUNNING):
-        return  # words of the newest attempt are not late; a doubled end is
+    newest = world.ledger.units[unit].attempt == attempt
+    if newest and (isinstance(report, Said) or world.scheduler._live.get(unit) == attempt):
+        return  # those would not be late
     world.tell("late words", report)
     world.executor.inject(report)
 

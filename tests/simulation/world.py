@@ -51,7 +51,6 @@ class World:
         self.clients = [Client(), Client()]
         self.chance = random.Random(plan.seed)
         self.scheduler: Scheduler | None = None
-        self.booted = 0.0
         self.boots = 0
         self.stopping = False
         self.free = PLENTY
@@ -84,7 +83,7 @@ class World:
 
     def audit(self, records: list[Record]) -> None:
         self.tell("commit", records)
-        self.ledger.take(records, self.now, self.wall, self.booted)
+        self.ledger.take(records, self.now, self.wall)
 
     def _agent_begins(self, process: Process) -> None:
         unit, attempt = process.key
@@ -124,9 +123,8 @@ class World:
         if self.up:
             return
         self.boots += 1
-        self.booted = self.now
         self.tell("boot", self.boots)
-        self.ledger.boots(self.set_by)
+        self.ledger.boots(self.now, self.set_by)
         try:
             self.log = self.disk.open()
             self.board = Board()
@@ -186,10 +184,13 @@ class World:
                 if report.unit in self.ledger.units:
                     self.ledger.units[report.unit].sign = self.now
             try:
+                if self.scheduler._astray is not None:
+                    raise self.scheduler._astray
                 self.scheduler.step(self.now, reports, self.wall)
                 self.log.tend()
             except Exception as error:
                 self.tell("starts over", repr(error))
+                self.ledger.looks_anew()
                 self.scheduler._start_over(error)
             self.point("after a step")
         except Crash:
