@@ -19,7 +19,7 @@ from orchestrator_app.model import Board, folding
 from orchestrator_app.operators import default_operator
 from orchestrator_app.policy.fit import misfits
 from orchestrator_app.requests import KINDS, Request
-from orchestrator_app.scheduler import Scheduler
+from orchestrator_app.scheduler import OVER, Scheduler
 from orchestrator_app.settings import FILE_NAME, Project
 from orchestrator_app.stopping import Stop
 from orchestrator_app.store.exporter import Exporter
@@ -131,14 +131,17 @@ class Orchestrator:
         """
         if folding():
             raise WatcherWriteError("a watcher may not write: it observes; send the request from another thread")
-        if self._scheduler is None:
+        scheduler = self._scheduler  # once: a stop may take it away meanwhile
+        if scheduler is None and self.log is not None:
+            raise NoServerError(OVER)
+        if scheduler is None:
             raise OrchError("the orchestrator is not running: start it first")
-        if not self._scheduler.alive:
-            raise OrchError(f"nothing can be changed now: {self._scheduler.fault}")
+        if not scheduler.alive:
+            raise OrchError(f"nothing can be changed now: {scheduler.fault}")
         if kind not in KINDS:
             raise OrchError(f"no request {kind!r}; there are {', '.join(KINDS)}")
         request = Request(kind, unit, actor or f"operator:{default_operator()}", args, new_cause(), version)
-        self._scheduler.put(request)
+        scheduler.put(request)
         return request.future
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
@@ -149,7 +152,7 @@ class Orchestrator:
             return self.log.rows(sql, params)
         except Exception:
             if self._scheduler is None:  # it was closed meanwhile
-                raise NoServerError("the server is stopping: ask the next one") from None
+                raise NoServerError(OVER) from None
             raise
 
     def status(self) -> dict[str, Any]:

@@ -57,6 +57,9 @@ NEVER = float("inf")
 #: A step that takes longer than so many seconds is said in the header: nothing moves meanwhile.
 LONG_STEP = 5.0
 
+#: What is said to those who come too late.
+OVER = "the server is stopping, and nothing was done: ask the next one"
+
 #: After an unexpected error, seconds until the thread goes on: an error that stays must not take all of a processor.
 ERROR_PAUSE = 0.5
 
@@ -270,7 +273,7 @@ class Scheduler:
             with contextlib.suppress(IndexError):  # another thread was quicker
                 item = self._inbox.popleft()
                 if isinstance(item, Request):
-                    _reply([item], [NoServerError("the server is stopping and nothing was changed: ask the next one")])
+                    _reply([item], [NoServerError(OVER)])
 
     def _next_timer(self, now: float) -> float | None:
         due = min(self._starting.next_due, self._timers[0][0] if self._timers else NEVER)
