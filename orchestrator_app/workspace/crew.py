@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
@@ -82,8 +82,8 @@ class Botched(NamedTuple):
 
 Result = Prepared | Sealed | Delayed | MergeBuilt | MergeAdvanced | Botched
 
-#: Seconds between two tries to commit what an attempt left, as long as the fault may pass.
-SEAL_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0)
+#: Seconds between two tries to commit what an attempt left, or to remove a worktree, as long as the fault may pass.
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0)
 
 #: Errors of the system that may be over in a while.
 PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
@@ -150,18 +150,21 @@ class Crew:
 
     def clean(self, unit: str, *, merged: bool) -> None:
         """Remove the scratch checkout and, when its work is merged, the unit's worktree."""
-        self._pool.submit(self._clean, unit, merged)
+        self._pool.submit(self._clean, unit, merged, iter(PAUSES))
 
     def sweep(self, is_merged: Callable[[str], bool]) -> None:
         """Remove what a crash has left of merged units: whatever still has a branch."""
 
         def work() -> None:
-            branches = run_git(["for-each-ref", "--format=%(refname:strip=3)", "refs/heads/orch/"], self._project.root)
-            for unit in branches.out.splitlines():
-                if is_merged(unit):
-                    self._clean(unit, merged=True)
+            wait([self._tidied])
+            listed = ["for-each-ref", "--format=%(refname:strip=3)", "refs/heads/orch/"]
+            try:
+                for unit in filter(is_merged, run_git(listed, self._project.root).out.splitlines()):
+                    self._clean(unit, True, iter(PAUSES))
+            except Exception as error:
+                logger.warning("what a crash left of merged units could not be removed yet: %s", error)
 
-        self._pool.submit(self._quietly, work, "a merged unit")
+        self._pool.submit(work)
 
     def _tidy(self) -> None:
         """Before anything else: end the gits of a server that was killed, and mend what they and it have left."""
@@ -172,25 +175,21 @@ class Crew:
             except Exception as error:
                 logger.warning("what an earlier server had begun in git could not be mended yet: %s", error)
 
-    def _clean(self, unit: str, merged: bool) -> None:
+    def _clean(self, unit: str, merged: bool, pauses: Iterator[float]) -> None:
         project = self._project
-
-        def work() -> None:
+        wait([self._tidied])
+        try:
             merge.drop_scratch(project.root, project.state, unit)
             if merged:
                 self._worktrees.remove(unit, project.base)
-
-        self._quietly(work, unit)
-
-    def _quietly(self, work: Callable[[], None], unit: str) -> None:
-        wait([self._tidied])
-        try:
-            work()
         except Exception as error:
-            logger.warning("the worktree of %s could not be removed and stays: %s", unit, error)
+            if _may_pass(error) and (pause := next(pauses, None)) is not None:
+                self._again(partial(self._clean, unit, merged, pauses), pause)
+            else:
+                logger.warning("the worktree of %s could not be removed and stays: %s", unit, error)
 
     def _do(self, work: Callable[[], Any], unit: str, attempt: int, exited: Exited | Vanished | None = None) -> None:
-        pauses = iter(SEAL_PAUSES if exited is not None else ())
+        pauses = iter(PAUSES if exited is not None else ())
 
         def run() -> None:
             wait([self._tidied])
@@ -198,10 +197,10 @@ class Crew:
                 self._worktrees.check()
                 result = work()
             except OrchError as error:
-                result = Botched(unit, attempt, str(error), exited, isinstance(error, PassingError))
+                result = Botched(unit, attempt, str(error), exited, _may_pass(error))
             except OSError as error:
                 why = f"the worktree of {unit} can't be worked on: {error.strerror}: {error.filename}; mend that"
-                result = Botched(unit, attempt, why, exited, error.errno in PASSING)
+                result = Botched(unit, attempt, why, exited, _may_pass(error))
             except Exception as error:
                 logger.exception("work on the worktree of %s failed", unit)
                 result = Botched(unit, attempt, f"{type(error).__name__}: {error}", exited)
@@ -229,3 +228,8 @@ class Crew:
         for timer in list(self._later):
             timer.cancel()
         self._pool.shutdown(wait=True)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether what failed may succeed in a while, as it is."""
+    return isinstance(error, PassingError) or (isinstance(error, OSError) and error.errno in PASSING)

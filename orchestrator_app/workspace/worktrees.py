@@ -291,7 +291,7 @@ class Worktrees:
     def _update_ref(self, *args: str, ok: Container[int] = (0,)) -> Completed:
         """Make, move or delete a branch of ours; a lock on it that outlasts all patience was left by a killed git."""
         update = ["update-ref", *args]
-        done = run_git(update, self._place, ok=(0, 128))
+        done = run_git(update, self._place, ok=(0, 1, 128), lock_patience=0.3)
         if done.code in ok and not locked_by(done.err):
             return done
         drop_ref_locks(self._place.common_dir, *(arg for arg in args if arg.startswith("refs/")))
