@@ -162,16 +162,13 @@ def starttime(pid: int) -> int | None:
 
 
 def supervisor_of(stage: Stage) -> int | None:
-    """The supervisor and its keepers have the same command line; the supervisor is nobody's child of ours."""
-    keepers = running(f"supervisor.py\0{stage.state}")
-    for pid in keepers:
-        fields = Path(f"/proc/{pid}/stat")
+    """The project's supervisor. Its keepers, those of earlier supervisors too, have the same command line."""
+    for pid in running(f"supervisor.py\0{stage.state}"):
         try:
-            parent = int(fields.read_bytes().rpartition(b")")[2].split()[1])
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "orch-supervisor":
+                return pid
         except OSError:
-            continue
-        if parent not in keepers:
-            return pid
+            continue  # it has ended
     return None
 
 
