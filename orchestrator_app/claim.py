@@ -179,7 +179,7 @@ def server_info(state: Path) -> dict[str, Any] | None:
 def _is_alive(about: dict[str, Any]) -> bool:
     """Whether the process that wrote this about itself is alive, and not a stranger with its number."""
     pid = about.get("pid")
-    if not isinstance(pid, int) or pid <= 0 or about.get("boot_id") != boot_id():
+    if type(pid) is not int or pid <= 0 or about.get("boot_id", boot_id()) != boot_id():
         return False
     try:
         os.kill(pid, 0)

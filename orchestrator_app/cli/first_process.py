@@ -2,7 +2,7 @@
 
 To process 1 come all orphans of the container, and of the signals only those that it listens to. The server is no good
 at either: it may not wait for processes that it doesn't know, for some are git's, waited for elsewhere. So it runs in a
-child, and process 1 does nothing but pass signals on and collect what has ended. When it ends, the kernel ends the rest.
+child, and process 1 only passes signals on and collects what has ended. When it ends, the kernel ends the rest.
 """
 
 from __future__ import annotations
