@@ -100,7 +100,7 @@ def _of_transition(row: Mapping[str, Any]) -> Iterator[Message]:
 def _of_event(row: Mapping[str, Any]) -> Iterator[Message]:
     if row["attempt"] is None or row["unit"] is None:
         return
-    said = {"unit": row["unit"], "attempt": row["attempt"], **row["data"]}
+    said = {**row["data"], "unit": row["unit"], "attempt": row["attempt"]}
     match row["type"]:
         case "heartbeat":
             yield Message("session", "session:heartbeat", said)

@@ -16,6 +16,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
+from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
 from tornado.httputil import HTTPServerRequest
@@ -30,7 +31,7 @@ from orchestrator_app.api.listening import Must, Place, Wanted, wanted_of
 from orchestrator_app.api.messages import frame
 from orchestrator_app.api.units import unit_row
 from orchestrator_app.edge import CHANNEL, is_bokehs
-from orchestrator_app.errors import OrchError, UsageError
+from orchestrator_app.errors import NoServerError, OrchError, UsageError
 from orchestrator_app.executors.events import MAX_LINE
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ SHOWN = 100
 """Units and attention items of a snapshot."""
 PAGE = 500
 """Records read from the log at once, for a client that missed some."""
+BUFFER = 128 * 1024
+"""Bytes that the system may hold for a client."""
 
 WRONG, GOING, FAILED, OVER = 4400, 1001, 1011, 4409
 """Why a socket is closed: wrong words, the server stops, it failed, the attempt is over."""
@@ -80,6 +83,8 @@ class Socket(WebSocketHandler):
         self._server = self.application.settings["serving"]
         self._tail = self._server.changes.tail
         self._woken = asyncio.Event()
+        # The system's buffers count as well: left to itself it gives megabytes to a client that never reads.
+        self.ws_connection.stream.socket.setsockopt(SOL_SOCKET, SO_SNDBUF, BUFFER)
         self._tail.join(self)
         self._speaking = asyncio.ensure_future(self._speak())
 
@@ -106,7 +111,8 @@ class Socket(WebSocketHandler):
         except (StreamClosedError, ConnectionError):
             self.close()
         except OrchError as error:
-            await self._refuse(WRONG if isinstance(error, UsageError) else FAILED, str(error))
+            code = WRONG if isinstance(error, UsageError) else GOING if isinstance(error, NoServerError) else FAILED
+            await self._refuse(code, str(error))
         except Exception:
             log.exception("a client of %s could not be served", CHANNEL)
             self.close(FAILED, "the server failed on this connection; its log says why")
@@ -168,7 +174,7 @@ class Socket(WebSocketHandler):
             for message in attempt.news():
                 await self._send(frame(message))
             if attempt.over:
-                self.close(OVER, attempt.over)
+                await self._refuse(OVER, attempt.over)
                 return
             await self._rest()
 
@@ -181,6 +187,8 @@ class Socket(WebSocketHandler):
 
     async def _send(self, data: bytes) -> None:
         """Returns when the client's connection has taken it all."""
+        if self.ws_connection is None or self.ws_connection.is_closing():
+            raise StreamClosedError
         if data:
             await self.ws_connection.stream.write(data)
 
