@@ -7,12 +7,14 @@ the repository, as the log would; a life that was cut short is taken up where th
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -32,6 +34,12 @@ WAYS = {
     "the server is killed, git goes on": 'kill -9 $PPID; exec "$@"',
     "the server is killed after git": '"$@"; kill -9 $PPID',
 }
+#: The n-th git fails, and the next ones don't.
+FULL = {
+    "there is no room for git": 'trap "" XFSZ; ulimit -f 0; exec "$@"',
+    "the disk is read-only for git": 'echo "fatal: cannot create it: Read-only file system" >&2; exit 128',
+}
+KILLED, NO_ROOM = "the server is killed before an effect", "there is no room for an effect of the server"
 EFFECTS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod"}
 
 
@@ -46,18 +54,18 @@ class Life:
 
     def arm(self) -> None:
         way, count = self.plan.get("way"), self.plan.get("count")
-        if way in WAYS:
+        if way in WAYS | FULL:
             real = subprocess.Popen
 
             def popen(argv, **kwargs):
                 self.passed += 1
                 if self.passed == count:
                     moment = self.plan.get("moment", 0.003)
-                    argv = ["/bin/sh", "-c", f"D={moment}; {WAYS[way]}", "sh", *argv]
+                    argv = ["/bin/sh", "-c", f"D={moment}; {(WAYS | FULL)[way]}", "sh", *argv]
                 return real(argv, **kwargs)
 
             subprocess.Popen = popen
-        elif way == "the server is killed before an effect":
+        elif way:
             sys.addaudithook(self.watch)
 
     def watch(self, event: str, args: tuple) -> None:
@@ -67,10 +75,13 @@ class Life:
                 return
         elif event not in EFFECTS:
             return
-        if not str(args[0]).startswith(str(self.root)):
+        ours = threading.current_thread().name.startswith("orch-git")
+        if not ours or not str(args[0]).startswith(str(self.root)):
             return
         self.passed += 1
         if self.passed == self.plan["count"]:
+            if self.plan["way"] == NO_ROOM:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(args[0]))
             os.kill(os.getpid(), signal.SIGKILL)
 
     # -- living

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from git_driver import WAYS
+from git_driver import FULL, KILLED, NO_ROOM, WAYS
 from workspace_kit import Repo, git
 
 
@@ -64,7 +64,7 @@ def driver(tmp_path: Path) -> Iterator[Driver]:
     driver.close()
 
 
-@pytest.mark.parametrize("way", [*WAYS, "the server is killed before an effect"])
+@pytest.mark.parametrize("way", [*WAYS, KILLED])
 def test_f24_killed_at_the_nth_step_in_git_a_unit_is_merged_whole_and_once_by_the_next_server(driver, way: str) -> None:
     for count in itertools.count(1):
         unit, what = f"u{count}", f"{way} {count}"
@@ -78,3 +78,19 @@ def test_f24_killed_at_the_nth_step_in_git_a_unit_is_merged_whole_and_once_by_th
             break
     assert count > 10
     git(driver.repo.root, "fsck", "--strict", "--no-dangling")
+
+
+@pytest.mark.parametrize("way", [*FULL, NO_ROOM])
+def test_f19_no_room_at_the_nth_step_in_git_is_said_in_one_line_and_tried_again(driver, way: str) -> None:
+    said = set()
+    for count in itertools.count(1):
+        unit, what = f"u{count}", f"{way} {count}"
+        end = driver.live(unit, way=way, count=count)
+        assert "error" not in end, f"{what}: {end['error']}"
+        driver.check(unit, f"{what}: {end}")
+        said.update(end["faults"])
+        if end["passed"] < count:
+            break
+    assert count > 10 and said
+    for line in said:
+        assert "\n" not in line and any(word in line for word in ("Read-only", "large", "No space", "write")), line
