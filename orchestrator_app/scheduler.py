@@ -25,7 +25,7 @@ from orchestrator_app import metrics
 from orchestrator_app.agents.command import deliver_answer, output_tail, spec_for
 from orchestrator_app.disk import Room
 from orchestrator_app.errors import NoServerError, OrchError, StoreError
-from orchestrator_app.executors.base import AttemptSpec, Executor, Exited, Report, Said
+from orchestrator_app.executors.base import AttemptSpec, Executor, Report, Said
 from orchestrator_app.gate import SCHEDULER, Draft, Gate, new_cause
 from orchestrator_app.model import Unit
 from orchestrator_app.policy import outcome
@@ -367,7 +367,7 @@ class Scheduler:
             settled = not isinstance(item, Said | Prepared)
             self._reports.fail_unexpectedly(trial, unit, attempt, error)
         draft.merge(trial)
-        if isinstance(item, Said | Exited):  # what has ended is no longer silent, however long git takes with it
+        if isinstance(item, Report):  # what has ended is no longer silent either, however long git takes with it
             self._silence.sign(unit, now, self._drift)
         if not settled and not isinstance(item, Said):
             self._in_git.add(unit)

@@ -43,8 +43,6 @@ def _faults_stop(world: World) -> None:
     world.boot()
     world.executor.fails_to_start = 0
     world.executor.held_back = set()
-    while world.repository.orphans:
-        world.repository.swap(*world.repository.orphans.pop(0))
 
 
 def _run_until_idle(world: World) -> None:
@@ -201,9 +199,9 @@ def _check_end(world: World) -> None:
         _run_until_idle(world)
         merged = repository.content(repository.base)
         for unit, sha in repository.branches.items():
-            if repository.content(sha) | repository.worktrees.get(unit, set()) <= merged:
-                if world.scheduler._is_merged(unit):
-                    raise Violation(f"I10: {unit} is merged, and its branch was left behind")
+            work = repository.content(sha) | repository.worktrees.get(unit, set())
+            if work <= merged and world.scheduler._is_merged(unit):
+                raise Violation(f"I10: {unit} is merged, and its branch was left behind")
 
 
 def _stop(world: World) -> None:

@@ -280,7 +280,8 @@ def git_fails(world: World, luck: Luck) -> None:
     if luck.once_in(3):
         world.repository.blocked = 1
     else:
-        world.repository.fails = 1
+        world.repository.fails = 1 + luck.below(3)
+        world.repository.passing = luck.once_in(2)
 
 
 def stranger_commits(world: World, luck: Luck) -> None:
@@ -299,13 +300,14 @@ def spawn_fails(world: World, luck: Luck) -> None:
 
 
 def late_words(world: World, luck: Luck) -> None:
-    """Of an attempt that has ended, and was reported, something is heard again."""
+    """Something is heard of a fenced attempt, one that its unit has long left behind."""
     if not world.up:
         return
-    over = [one for one in world.host.processes.values() if not one.alive and one.key not in world.executor._known]
-    if not over:
+    newest = {name: row.attempt for name, row in world.ledger.units.items()}
+    fenced = [key for key in world.host.processes if key[1] < newest[key[0]] and key not in world.executor._known]
+    if not fenced:
         return
-    unit, attempt = luck.of(over).key
+    unit, attempt = luck.of(fenced)
     report = luck.of(
         [
             Exited(unit, attempt, 0, None, "exit", "", world.wall, world.wall, 0),
@@ -315,9 +317,6 @@ def late_words(world: World, luck: Luck) -> None:
             Said(unit, attempt, [Message(10**6, {"type": "review", "decision": "changes"}, None, "")]),
         ]
     )
-    newest = world.ledger.units[unit].attempt == attempt
-    if newest and (isinstance(report, Said) or world.scheduler._live.get(unit) == attempt):
-        return  # those would not be late
     world.tell("late words", report)
     world.executor.inject(report)
 

@@ -16,6 +16,7 @@ from orchestrator_app import scheduler as scheduler_module
 from orchestrator_app.errors import OrchError
 from orchestrator_app.gate import Gate
 from orchestrator_app.model import Board
+from orchestrator_app.reports import Reports
 from orchestrator_app.requests import Request
 from orchestrator_app.scheduler import Scheduler
 from orchestrator_app.states import Status
@@ -55,6 +56,7 @@ class World:
         self.stopping = False
         self.free = PLENTY
         self.watcher_raises = 0
+        self.watched_closely = any(op.kind == "watcher_raises" for op in plan.ops)
         self.answer_fails = 0
         self.asked = 0
         self.waiting: list[Request] = []
@@ -142,12 +144,14 @@ class World:
             )
             self.onlooker = Onlooker(self.board)
             self.board.watch(self._watcher)
-            self.board.param.watch(self._watcher, "transition")
+            if self.watched_closely:
+                self.board.param.watch(self._watcher, "transition")
             self.scheduler.recover()
         except Crash:
             self.crashed()
 
     def _hire(self, post: Any) -> FakeCrew:
+        self.repository.orphans.clear()  # a crew begins by ending what an earlier server's git does
         self.crew = FakeCrew(self.project, self.repository, self.host, self.point, post)
         return self.crew
 
@@ -263,12 +267,12 @@ class World:
             if client.feed is not None:
                 client.check_bounds(board)
         self.checks += 1
-        if self.checks % 20 == 0:
+        if self.checks % 25 == 0:
             self.check_replay()
 
     def check_replay(self) -> None:
         """The log, read from its columns and folded anew, is what the board shows."""
-        replayed = Board()
+        replayed = _Silent()
         replayed.fold(self.log.read())
         for name, unit in self.board.units.items():
             if replayed.units.get(name) != unit:
@@ -287,6 +291,26 @@ class World:
         return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
+class _Silent(Board):
+    """A board that tells nobody: it is only compared."""
+
+    def _announce(self, **values: Any) -> None: ...
+
+
+class Worktree:
+    """The path of a unit's worktree, as far as the product asks about it."""
+
+    def __init__(self, world: World, unit: str) -> None:
+        self._world = world
+        self._unit = unit
+
+    def __str__(self) -> str:
+        return f".orchestrator/worktrees/{self._unit}"
+
+    def is_dir(self) -> bool:
+        return self._unit in self._world.repository.worktrees
+
+
 @contextlib.contextmanager
 def simulated(world: World) -> Iterator[None]:
     """The few places where the product reaches outside without being given what it reaches lead into `world`."""
@@ -299,6 +323,7 @@ def simulated(world: World) -> Iterator[None]:
     for module in [module for name, module in sys.modules.items() if name.startswith("orchestrator_app.")]:
         if hasattr(module, "deliver_answer") and not module.__name__.endswith("agents.command"):
             put(module, "deliver_answer", world.deliver)
+    put(Reports, "_worktree_of", lambda reports, unit: Worktree(world, unit.name))
     put(scheduler_module, "ERROR_PAUSE", 0)
     put(disk_module, "shutil", SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=world.free)))
     level = logging.root.manager.disable
