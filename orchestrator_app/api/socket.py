@@ -42,6 +42,8 @@ SHOWN = 100
 """Units and attention items of a snapshot."""
 PAGE = 500
 """Records read from the log at once, for a client that missed some."""
+LONGEST = 2 * MAX_LINE
+"""Bytes of one message of a client; a longer one ends the connection."""
 BUFFER = 128 * 1024
 """Bytes that the system may hold for a client."""
 
@@ -77,7 +79,7 @@ class Socket(WebSocketHandler):
 
     @property
     def max_message_size(self) -> int:
-        return MAX_LINE
+        return LONGEST
 
     def open(self, *args: str, **kwargs: str) -> None:
         self._server = self.application.settings["serving"]

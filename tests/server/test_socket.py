@@ -266,7 +266,7 @@ def test_bytes_are_refused_and_a_message_that_is_too_long_ends_the_connection(li
 
     ear.socket.send_binary(b'{"type":"ping"}')
     answer = ear.next()
-    ear.socket.send("x" * 70_000)
+    ear.socket.send("x" * 200_000)
 
     assert answer and answer["type"] == "error"
     assert ear.next() is None
