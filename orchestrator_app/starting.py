@@ -113,7 +113,9 @@ class Starting:
                 cause = new_cause()
                 reason = f"{unit.phase}, attempt {unit.attempt + 1}"
                 metrics.DISPATCH.observe(max(0.0, draft.now - unit.since.replace(tzinfo=UTC).timestamp()))
-                fields = outcome.taken_up(unit) if unit.comments and phase.kind != "merge" else None
+                fields = outcome.taken_up(unit) if unit.comments and phase.kind != "merge" else {}
+                if unit.not_before is not None:  # its wait is over for good, whatever the clocks will say
+                    fields["not_before"] = None
                 started = draft.move(
                     name,
                     Trigger.START,
