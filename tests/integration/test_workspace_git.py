@@ -221,7 +221,7 @@ def test_a10_no_name_becomes_an_option_or_a_command(
             lambda: repo.worktrees.commit_all(name, name),
             lambda: repo.worktrees.diff(name, before),
             lambda base=base: merge.build(repo.root, name, base),
-            lambda base=base: merge.advance(repo.root, base, before, before),
+            lambda base=base: merge.advance(repo.root, repo.state, base, before, before),
             lambda: merge.scratch(repo.root, repo.state, name, before),
             lambda: merge.drop_scratch(repo.root, repo.state, name),
             lambda base=base: repo.worktrees.remove(name, base),
