@@ -126,6 +126,8 @@ class Console(JSComponent):
             case "ack":
                 self._feed.acknowledge(message.get("frame"))
             case "ping":
+                if views.head_view(self.orchestrator) != self._head:  # it says more than what is committed
+                    self._feed.touch()
                 self._feed.wake()
                 self._send_msg({"pong": message.get("n"), "latency": self._feed.latency})
             case "open":
