@@ -12,7 +12,6 @@ import duckdb
 
 from orchestrator_app.errors import LaterFormatError, OrchError, StoreError
 from orchestrator_app.store.files import COPY, DATABASE, WAL, in_one_line, replace_durably, sync_file, sync_folder
-from orchestrator_app.store.journal import Journal
 from orchestrator_app.store.mirror import as_text
 from orchestrator_app.store.records import TABLES
 from orchestrator_app.store.recovery import open_verified
@@ -42,7 +41,7 @@ def make_whole(folder: Path, witnessed: int) -> Content:
     `witnessed`: the row that it has to reach. Raises DamagedLogError, StoreError.
     """
     try:
-        connection, _ = open_verified(folder, list(Journal(folder).entries()), witnessed)
+        connection, _ = open_verified(folder, witnessed)
         try:
             connection.execute("CHECKPOINT")
         finally:

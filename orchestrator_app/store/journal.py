@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,6 +96,19 @@ class Journal:
             if path.exists():
                 with path.open("rb") as lines:
                     yield from filter(None, map(_read, lines))
+
+    def least(self, last: int) -> int:
+        """The row that the log has to reach, if `last` is the newest in `entries`.
+
+        An end that can't be read, and also a file that is empty, was being written when its commit was already in the
+        database: so there is a row more.
+        """
+        try:
+            with self.path.open("rb") as lines:
+                newest = deque(lines, maxlen=1)
+        except FileNotFoundError:
+            return last
+        return last if newest and _read(newest[0]) else last + 1
 
     def damaged_lines(self) -> int:
         """How many lines can't be read, but for a half one at the end, which a crash leaves: no one was told of it."""

@@ -87,8 +87,7 @@ class Log:
 
     def _open(self) -> str:
         """Open the database, by whatever way is sound; what was done to get there."""
-        witnessed = high_water(self.folder / "export")
-        self._connection, note = open_verified(self.folder, list(self._journal.entries()), witnessed)
+        self._connection, note = open_verified(self.folder, high_water(self.folder / "export"))
         self._take_up()
         return note
 

@@ -45,7 +45,8 @@ class ReadingLog(Log):
         except (duckdb.Error, StoreError) as error:
             self.close()
             raise self._unreadable(error) from None
-        known = max((entry.seq for entry in Journal(folder).entries()), default=0)
+        journal = Journal(folder)
+        known = journal.least(max((entry.seq for entry in journal.entries()), default=0))
         if self.seq < known:
             self.close()
             raise DamagedLogError(
@@ -67,6 +68,11 @@ class ReadingLog(Log):
         return why_not_now(self.path, error) or DamagedLogError(
             f"{self.path} can't be read ({why}): `orch check --repair` restores what can be restored"
         )
+
+    @property
+    def journal_fault(self) -> str | None:
+        damaged = Journal(self.folder).damaged_lines()
+        return f"{damaged} lines of the journal can't be read; the log itself has their rows" if damaged else None
 
     def close(self) -> None:
         if self._connection is not None:

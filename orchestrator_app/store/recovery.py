@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ import duckdb
 
 from orchestrator_app.errors import DamagedLogError, LaterFormatError, StoreError
 from orchestrator_app.store.files import COPY, DATABASE, WAL, empty_folder, in_one_line, stamp
-from orchestrator_app.store.journal import Entry
+from orchestrator_app.store.journal import Entry, Journal
 from orchestrator_app.store.soundness import complete, format_of, last_seq, verify
 from orchestrator_app.store.swap import replace_log
 
@@ -60,13 +61,15 @@ def connect(path: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def open_verified(folder: Path, entries: Sequence[Entry], witnessed: int) -> tuple[duckdb.DuckDBPyConnection, str]:
+def open_verified(folder: Path, witnessed: int = 0) -> tuple[duckdb.DuckDBPyConnection, str]:
     """The first way that holds everything acknowledged, opened, and what was done to get there ("" for nothing).
 
-    `entries` are the journal's; `witnessed`: up to which number others have seen rows. Raises DamagedLogError when no
-    way does, StoreError or OSError when something else is in the way.
+    `witnessed`: up to which number others than the journal have seen rows. Raises DamagedLogError when no way does,
+    StoreError or OSError when something else is in the way.
     """
-    path = folder / DATABASE
+    path, journal = folder / DATABASE, Journal(folder)
+    entries = list(journal.entries())
+    witnessed = max(witnessed, journal.least(max((entry.seq for entry in entries), default=0)))
     try:
         connection, added = _open(path, entries, witnessed)
         note = f"the log was recovered as it was, with {added} rows from the journal" if added else ""
@@ -75,11 +78,12 @@ def open_verified(folder: Path, entries: Sequence[Entry], witnessed: int) -> tup
         return connection, note
     except (DamagedLogError, duckdb.Error) as error:
         first = in_one_line(error)
+    cut = entries[-1].wal if entries else 0
     for title, source, part in _LADDER:
         if not (folder / source).exists():
             continue
         trial = empty_folder(folder / "recovering")
-        _lay_out(folder, trial, source, part, entries[-1].wal if entries else 0)
+        lay_out(folder, trial, source, {"all": sys.maxsize, "cut": cut, "none": 0}[part])
         try:
             connection, added = _open(trial / DATABASE, entries, witnessed)
             connection.execute("CHECKPOINT")
@@ -101,13 +105,15 @@ def open_verified(folder: Path, entries: Sequence[Entry], witnessed: int) -> tup
 
 def _open(path: Path, entries: Sequence[Entry], witnessed: int) -> tuple[duckdb.DuckDBPyConnection, int]:
     """Open a database and see that it has all of the log; how many rows it was given from the journal."""
+    if not path.exists():  # DuckDB would make an empty one, and take it to be that of the WAL
+        raise DamagedLogError(f"{path.name} is gone")
     connection = _connect_patiently(path)
     try:
         format_of(connection)
         added = complete(connection, entries)
         verify(connection)
         if (last := last_seq(connection)) < witnessed:
-            raise StoreError(f"it ends at row {last}, and the Parquet files under export/ at row {witnessed}")
+            raise StoreError(f"it ends at row {last}, and other files know of row {witnessed}")
     except LaterFormatError:
         connection.close()
         raise
@@ -153,11 +159,9 @@ def why_not_now(path: Path, error: Exception) -> StoreError | None:
     return None
 
 
-def _lay_out(folder: Path, trial: Path, source: str, part: str, cut: int) -> None:
-    """Copy a database and as much of the WAL as is wanted into the folder of a trial."""
+def lay_out(folder: Path, trial: Path, source: str, wal: int) -> None:
+    """Copy a database and the first `wal` bytes of the WAL into the folder of a trial."""
     shutil.copyfile(folder / source, trial / DATABASE)
-    wal = folder / WAL
-    if part != "none" and wal.exists():
-        shutil.copyfile(wal, trial / WAL)
-        if part == "cut":
-            os.truncate(trial / WAL, min(cut, wal.stat().st_size))
+    if wal and (folder / WAL).exists():
+        shutil.copyfile(folder / WAL, trial / WAL)
+        os.truncate(trial / WAL, min(wal, (trial / WAL).stat().st_size))

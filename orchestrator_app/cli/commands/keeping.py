@@ -74,15 +74,20 @@ def restore_command(place: Place, file: str, as_json: bool) -> None:
     text.show(answer, as_json, lambda _: "\n".join(lines))
 
 
-@click.command("check", short_help="Prove that the log is sound.")
+@click.command("check", short_help="Prove that the log is sound; repair it.")
+@click.option("--repair", is_flag=True, help="Restore what a damaged log's files still hold.")
 @json_option
 @click.pass_context
-def check_command(context: click.Context, as_json: bool) -> None:
+def check_command(context: click.Context, repair: bool, as_json: bool) -> None:
     """Run the log's invariants: every transition follows from the one before and is legal, every record is there,
     every unit stands where its blockers and open items say. Exit code 1 with the faults listed, if there are any.
 
-    Works on a stopped project too.
+    Works on a stopped project too. With --repair the server must be stopped: the log is put together anew from its
+    database, write-ahead log, journal and Parquet files, and ends where the first row is missing. The damaged files are
+    kept. Exit code 1 if something could not be restored.
     """
+    if repair:
+        context.exit(_repair(context.obj, as_json))
     answer = open_source(context.obj).faults()
     faults = answer["faults"]
     text.show(
@@ -93,3 +98,11 @@ def check_command(context: click.Context, as_json: bool) -> None:
     for fault in [] if as_json else faults:
         print(f"orch: {text.one_line(fault)}", file=sys.stderr)
     context.exit(1 if faults else 0)
+
+
+def _repair(place: Place, as_json: bool) -> int:
+    from orchestrator_app import keeping
+
+    answer = keeping.repair(place.state)
+    text.show(answer, as_json, lambda _: "\n".join(map(text.one_line, answer["told"])))
+    return 1 if answer["lost"] else 0
