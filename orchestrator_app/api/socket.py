@@ -26,7 +26,7 @@ from tornado.web import HTTPError
 from tornado.websocket import WebSocketHandler
 
 from orchestrator_app.api.attempts import AttemptChannel
-from orchestrator_app.api.changes import read
+from orchestrator_app.api.changes import TABLES, read
 from orchestrator_app.api.listening import Must, Place, Wanted, wanted_of
 from orchestrator_app.api.messages import frame
 from orchestrator_app.api.units import unit_row
@@ -40,7 +40,7 @@ QUIET = 20.0
 """Seconds of silence after which a client is asked whether it is there, and within which it has to answer."""
 SHOWN = 100
 """Units and attention items of a snapshot."""
-PAGE = 500
+PAGE = 2_000
 """Records read from the log at once, for a client that missed some."""
 LONGEST = 2 * MAX_LINE
 """Bytes of one message of a client; a longer one ends the connection."""
@@ -158,11 +158,18 @@ class Socket(WebSocketHandler):
                 await asyncio.sleep(0)  # a client whose bytes are taken at once must not keep the loop
 
     async def _read(self, place: Place) -> None:
-        """Give a page of what was missed."""
+        """Give a page of what was missed, or have it fetched for all where that is not much."""
+        orchestrator = self._server.orchestrator
+
+        def fetch(since: int, upto: int) -> list[dict[str, Any]]:
+            return read(orchestrator, TABLES, since, upto - since, None, upto)
+
+        if await self._tail.reach_back(place.cursor, fetch):
+            return
         head, unit = self._tail.frames.head, place.wanted.unit
 
         def look() -> tuple[list[bytes], int]:
-            rows = read(self._server.orchestrator, place.tables, place.cursor, PAGE, unit, head)
+            rows = read(orchestrator, place.tables, place.cursor, PAGE, unit, head)
             return place.batches(rows), rows[-1]["seq"] if len(rows) == PAGE else head
 
         batches, upto = await asyncio.get_running_loop().run_in_executor(None, look)

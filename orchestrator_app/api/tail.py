@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from orchestrator_app.api.messages import frames_of, row_of
@@ -25,6 +25,8 @@ KEPT = 32 * 1024 * 1024
 """Bytes of frames; where records are large, a client may be behind by less."""
 SLICE = 250
 """Records made into frames before the loop does something else."""
+REACH = 2_000
+"""Records that are fetched at once for those who come back after a short time."""
 PAUSE = 0.04
 """Seconds between two rounds of waking at least. A commit after a rest is told at once."""
 
@@ -35,6 +37,11 @@ class Piece(NamedTuple):
     unit: str | None
     frames: tuple[tuple[str, bytes], ...]  # with their topics
     size: int
+
+
+def piece_of(row: Mapping[str, Any]) -> Piece:
+    frames = frames_of(row)
+    return Piece(row["unit"], frames, sum(len(frame) for _, frame in frames))
 
 
 class Listener(Protocol):
@@ -57,13 +64,27 @@ class Frames:
         seq = record.seq
         if seq <= self.head:
             return
+        piece = piece_of(row_of(record))
         if seq != self.head + 1:
             self._pieces.clear()
             self._size, self.floor = 0, seq - 1
-        frames = frames_of(row_of(record))
-        piece = self._pieces[seq] = Piece(record.unit, frames, sum(len(frame) for _, frame in frames))
         self.head = seq
+        self._put(seq, piece)
+        self._trim()
+
+    def add_before(self, pieces: Mapping[int, Piece]) -> None:
+        """Take older records, too, if they end where these begin, and as far as there is room."""
+        if pieces and max(pieces) == self.floor:
+            self.floor = min(pieces) - 1
+            for seq, piece in pieces.items():
+                self._put(seq, piece)
+            self._trim()
+
+    def _put(self, seq: int, piece: Piece) -> None:
+        self._pieces[seq] = piece
         self._size += piece.size
+
+    def _trim(self) -> None:
         while len(self._pieces) > self._behind or (self._size > self._kept and len(self._pieces) > 1):
             self.floor += 1
             self._size -= self._pieces.pop(self.floor).size
@@ -86,6 +107,7 @@ class Tail:
         self._listeners: set[Listener] = set()
         self._inbox: deque[Record] = deque(maxlen=BEHIND)
         self._lock = threading.Lock()
+        self._reaching = asyncio.Lock()
         self._due = False  # a round is scheduled, or under way
         self._woken_at = float("-inf")
         self._end_watch: Any = None
@@ -105,6 +127,19 @@ class Tail:
             self._end_watch()
             self._end_watch = None
             self.frames = Frames(self.frames.head)
+
+    async def reach_back(self, cursor: int, fetch: Callable[[int, int], Sequence[Mapping[str, Any]]]) -> bool:
+        """Whether what is behind `cursor` is here, after a look at the log if it is not far from what is here.
+
+        `fetch(since, upto)` gives the rows of the log in between, on another thread. A server that was started again
+        has all of its listeners back at once: they share one look.
+        """
+        async with self._reaching:
+            frames = self.frames
+            if frames.floor - REACH <= cursor < frames.floor:
+                since, upto = max(0, frames.floor - REACH), frames.floor
+                frames.add_before(await self._loop.run_in_executor(None, _pieces, fetch, since, upto))
+            return frames.has_after(cursor)
 
     def close(self) -> None:
         """Let all listeners go."""
@@ -143,3 +178,7 @@ class Tail:
             self._woken_at = self._loop.time()
         for listener in list(self._listeners):
             listener.wake()
+
+
+def _pieces(fetch: Callable[[int, int], Sequence[Mapping[str, Any]]], since: int, upto: int) -> dict[int, Piece]:
+    return {row["seq"]: piece_of(row) for row in fetch(since, upto)}

@@ -12,6 +12,7 @@ from socket_kit import Ear, records_of
 from websocket import WebSocketException
 
 from orchestrator_app.api import socket as served
+from orchestrator_app.api import tail as tailing
 from orchestrator_app.api.listening import BATCH
 from orchestrator_app.api.socket import Socket
 from orchestrator_app.api.tail import Frames, Tail
@@ -81,22 +82,37 @@ def test_the_snapshot_shows_the_newest_units_and_says_where_the_others_are(
     assert [row["name"] for row in one["payload"]["units"]] == ["many-7"]
 
 
+@pytest.mark.parametrize("place", ["kept", "near", "far"])
 def test_since_gives_what_was_missed_as_it_was_told_to_those_who_listened(
-    listen: Callable[..., Ear], unit: Callable[..., str]
+    running: Running,
+    listen: Callable[..., Ear],
+    unit: Callable[..., str],
+    tail: Tail,
+    place: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     live = listen("monitor=agents")
     begun = live.next()
     assert begun is not None
-    name = unit("orch emit usage --usd 0.5 --model m; orch emit session --id s; orch emit ask --question 'Which?'")
+    name = unit(
+        r"""printf '{"type":"usage","usd":0.5}\n{"type":"session","id":"s"}\n{"type":"progress","iteration":1}\n
+        {"type":"test","name":"t","state":"passed"}\n{"type":"ask","question":"Which?"}\n' >> "$ORCH_EVENTS" """
+    )
     live.until("unit:ask", unit=name)
     last = live.until("attention:added", unit=name)
 
+    if place != "kept":
+        tail.frames = Frames(running.serving.orchestrator.board.seq)
+    if place == "far":
+        monkeypatch.setattr(tailing, "REACH", 0)
+        monkeypatch.setattr(served, "PAGE", 3)
     late = listen(f"since={begun['seq']}&monitor=agents")
     late.until("attention:added", unit=name)
 
     heard = [message for message in live.messages[1:] if message["seq"] <= last["seq"]]
     assert late.messages == heard
-    assert {"budget:updated", "session:updated", "attention:added"} <= {message["type"] for message in heard}
+    types = {message["type"] for message in heard}
+    assert {"budget:updated", "session:updated", "test:completed", "agent:status", "attention:added"} <= types
 
 
 def test_topics_and_a_unit_choose_what_is_told(listen: Callable[..., Ear], unit: Callable[..., str]) -> None:

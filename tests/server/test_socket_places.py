@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from orchestrator_app.api.listening import Must, Place, Wanted, wanted_of
 from orchestrator_app.api.messages import AGENT, SOURCES, TOPICS, frame, frames_of, messages_of, row_of, tables_of
-from orchestrator_app.api.tail import Frames
+from orchestrator_app.api.tail import Frames, piece_of
 from orchestrator_app.errors import UsageError
 from orchestrator_app.states import RULES, Status, Trigger
 from orchestrator_app.store.records import TABLES, AttentionChange, Event, Record, Session, Transition, Usage, Verdict
@@ -82,6 +82,10 @@ class World:
         step = self.place.next(self.frames)
         if step is Must.WAIT:
             return
+        if step is Must.READ and page % 2:  # what is near is fetched for everyone
+            since = max(0, self.frames.floor - 4)
+            self.frames.add_before({each.seq: piece_of(row_of(each)) for each in self.log[since : self.frames.floor]})
+            step = self.place.next(self.frames)
         if step is Must.READ:
             head = self.frames.head
             rows = [row for each in self.log if self.place.cursor < (row := row_of(each))["seq"] <= head]
