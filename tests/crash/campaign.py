@@ -16,7 +16,7 @@ from typing import Any
 
 from . import points
 from .operators import Crowd, Unreachable
-from .stage import PATIENCE, Server, Stage, children_of, keepers_at_work, kill, running, starttime, supervisor_of
+from .stage import PATIENCE, Server, Stage, children_of, keepers_at_work, kill, running, supervisor_of
 
 #: What else is killed, and how often.
 WAYS = {"point": 56, "start point": 12, "moment": 12, "starting": 6, "supervisor": 6, "both": 4, "keeper": 4}
@@ -163,7 +163,7 @@ class Campaign:
         server.kill()
         server.wait(lambda: not self.survivors(), 20)
         self.faults += [f"process {pid} lives on: {line[:150]}" for pid, line in self.survivors().items()]
-        for pid in running(str(self.stage.root)):
+        for pid in self.survivors():
             kill(pid)
         return units
 
@@ -195,12 +195,5 @@ class Campaign:
         return [name for name in names if name in merged or name.startswith(".gone-")]
 
     def survivors(self) -> dict[int, str]:
-        """Processes of the project that are still there. What a killed keeper had to answer for is nobody's any more:
-        background processes of such attempts are left out."""
-        excused = set()
-        for path in self.stage.marks.glob("*.jsonl"):
-            for mark in self.stage.marks_of(path.stem):
-                if mark["what"] == "CHILD" and (path.stem, mark["attempt"]) in self.orphaned:
-                    excused.add((mark["child"], mark["starttime"]))
-        found = running(str(self.stage.root))
-        return {pid: line for pid, line in found.items() if (pid, starttime(pid)) not in excused}
+        """Processes of the project that are still there."""
+        return running(str(self.stage.root))
