@@ -11,6 +11,7 @@ from orchestrator_app.api import changes, checking, keeping, logs, metrics, ques
 from orchestrator_app.api.description import markdown, openapi
 from orchestrator_app.api.routing import PREFIX, ApiHandler, Call, Route, UnknownPath, tornado_rules
 from orchestrator_app.api.socket import OwnSocket, Socket
+from orchestrator_app.api.socket_description import socket_markdown
 from orchestrator_app.claim import installed_version
 from orchestrator_app.edge import CHANNEL
 
@@ -43,4 +44,4 @@ SOCKET = (OwnSocket(CHANNEL), Socket)
 
 def document() -> str:
     """The text of docs/api.md."""
-    return markdown(TABLE)
+    return markdown(TABLE) + "\n" + socket_markdown()

@@ -28,25 +28,6 @@ SOURCES = {
     AGENT: ("transition", "event"),
 }
 """The tables whose records have messages of a topic."""
-TYPES = (
-    "unit:TRIGGER",
-    "verdict",
-    "session:started",
-    "session:ended",
-    "session:updated",
-    "session:heartbeat",
-    "session:iteration",
-    "attention:added",
-    "attention:seen",
-    "attention:resolved",
-    "event",
-    "test:started",
-    "test:completed",
-    "budget:updated",
-    "agent:status",
-    "agent:heartbeat",
-)
-"""Every type that a message of the log may have."""
 
 _CHANGES = {"opened": "attention:added", "seen": "attention:seen", "resolved": "attention:resolved"}
 

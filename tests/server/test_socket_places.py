@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from orchestrator_app.api.listening import Must, Place, Wanted, wanted_of
 from orchestrator_app.api.messages import AGENT, SOURCES, TOPICS, frame, frames_of, messages_of, row_of, tables_of
+from orchestrator_app.api.socket_description import MEANINGS
 from orchestrator_app.api.tail import Frames, piece_of
 from orchestrator_app.errors import UsageError
 from orchestrator_app.states import RULES, Status, Trigger
@@ -183,6 +184,19 @@ def test_every_trigger_has_its_message() -> None:
             assert next(messages_of(row)).type == f"unit:{rule.trigger}"
 
 
+def test_the_page_of_the_api_tells_of_every_type_there_is() -> None:
+    rows = [row_of(record(1, kind, "a")) for kind in range(7)]
+    rows += [rows[1] | {"type": "test", "data": {"state": state}} for state in ("started", "passed")]
+    rows += [rows[1] | {"type": "heartbeat"}, rows[1] | {"data": {"iteration": 1}}]
+    rows += [rows[2] | {"change": change} for change in ("seen", "resolved")]
+    rows += [rows[0] | {"from_status": Status.RUNNING, "to_status": Status.DONE}]
+
+    said = {message.type: message.topic for row in rows for message in messages_of(row)}
+
+    assert said.pop("unit:start") == MEANINGS["unit:TRIGGER"][0]
+    assert said == {type: topic for type, (topic, _) in MEANINGS.items() if type != "unit:TRIGGER"}
+
+
 @pytest.mark.parametrize("size", [0, 1, 100, 125, 126, 65_500, 65_600, 200_000])
 def test_a_frame_is_what_rfc_6455_says_of_any_length(size: int) -> None:
     message = {"type": "x" * size}
@@ -216,6 +230,27 @@ def test_the_tail_keeps_so_many_records_and_bytes_and_one_in_any_case() -> None:
 
     assert (few.floor, few.head, small.floor, small.head) == (15, 20, 19, 20)
     assert few.has_after(15) and not few.has_after(14)
+
+
+def test_who_comes_back_to_a_server_that_was_started_again_is_told_all_and_of_no_gap() -> None:
+    frames = Frames(50)
+    place = Place(Wanted(since=3), 3)
+
+    step = place.next(frames)
+
+    assert step is Must.READ and place.cursor == 3
+
+
+def test_older_records_are_taken_only_where_they_end_where_the_newer_ones_begin() -> None:
+    frames = Frames(50)
+    older = {seq: piece_of(row_of(record(seq, 1, "a"))) for seq in range(40, 51)}
+
+    frames.add(record(51, 1, "a"))
+    frames.add_before({seq: older[seq] for seq in range(40, 50)})
+    assert frames.floor == 50
+    frames.add_before(older)
+
+    assert (frames.floor, frames.head) == (39, 51)
 
 
 def test_no_topic_is_without_a_table_and_no_table_without_a_topic() -> None:

@@ -4,8 +4,11 @@ started again, and clients that drop their connections at random, in the middle 
 from __future__ import annotations
 
 import random
+import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +21,7 @@ from serve_kit import Process
 from socket_kit import Ear, records_of
 from websocket import WebSocketException, WebSocketTimeoutException
 
+from orchestrator_app.api import document
 from orchestrator_app.api.messages import messages_of
 from orchestrator_app.claim import server_info
 
@@ -186,3 +190,20 @@ def test_a_server_that_stops_says_so_to_its_listeners_and_its_successor_goes_on_
 
     assert ear.code == 1001
     assert next_one and (next_one["seq"], next_one["payload"]["unit"]) == (last["seq"] + 1, "second")
+
+
+def test_the_example_of_the_page_of_the_api_runs(root: Path, start: Callable[..., Process]) -> None:
+    (example,) = re.findall(r"```python\n(import json\n.*?)```", document(), re.DOTALL)
+    process = start(root)
+    program = subprocess.Popen(
+        [sys.executable, "-u", "-c", example], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert program.stdout is not None
+    first = program.stdout.readline()
+
+    process.submit("done", "exit 0")
+    said, _ = program.communicate(timeout=60)
+
+    assert first.split() == ["0", "snapshot"]
+    assert [line.split() for line in said.splitlines()] == [["1", "unit:submit", "done"], ["2", "unit:start", "done"]]
+    assert program.returncode == 0
