@@ -26,6 +26,7 @@ class Agent:
     """One attempt."""
 
     def __init__(self, here: str, seed: str) -> None:
+        self.here = here
         self.marks = os.open(f"{here}/marks/{UNIT}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.lock = os.open(f"{here}/locks/{UNIT}", os.O_WRONLY | os.O_CREAT, 0o600)
         self.chance = random.Random(f"{seed}/{UNIT}/{PHASE}/{ATTEMPT}")
@@ -57,6 +58,11 @@ class Agent:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.mark("OVERLAP")
+        with open(f"{self.here}/marks/{UNIT}.jsonl") as file:
+            earlier = [json.loads(line) for line in file]
+        for one in earlier:
+            if one["what"] == "CHILD" and starttime(one["child"]) == one["starttime"]:
+                self.mark("OVERLAP", child=one["child"])
         stubborn = self.likely(0.1)
         self.mark("START", starttime=starttime(os.getpid()), answer=os.environ.get("ORCH_ANSWER", ""))
         signal.signal(signal.SIGTERM, lambda *_: self.told_to_end(stubborn))

@@ -40,6 +40,8 @@ class Campaign:
     orphaned: set[tuple[str, int]] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
     adopted: int = 0
+    #: From when to when each server answered, for those that came so far.
+    served: list[tuple[float, float]] = field(default_factory=list)
     #: Kill only at points whose name holds this text; "" is all, and all the other ways.
     only: str = ""
 
@@ -92,9 +94,11 @@ class Campaign:
         if way == "starting":
             server.wait(lambda: not server.alive, self.chance.uniform(0.2, 1.3))
         elif server.wait_ready():
+            ready_at = time.time()
             limit = TURN if plan else self.chance.uniform(0.05, 2.0)
             self.accompany(server, way)
             server.wait(lambda: not server.alive, limit)
+            self.served.append((ready_at, time.time()))
         self.bury(server, way, plan)
 
     def accompany(self, server: Server, way: str) -> None:
@@ -151,6 +155,7 @@ class Campaign:
         if not server.wait_ready():
             self.faults.append(f"the last server did not start: {server.said()[-600:]}")
             return []
+        ready_at = time.time()
         ended = server.wait(lambda: not self.left(crowd) or not server.alive, PATIENCE + self.kills)
         server.wait(lambda: crowd.followed >= self.head(crowd) or not server.alive)
         crowd.end()
@@ -161,6 +166,7 @@ class Campaign:
         units = self.units(crowd)
         server.wait(lambda: not self.leftovers(units), 20)
         server.kill()
+        self.served.append((ready_at, time.time()))
         server.wait(lambda: not self.survivors(), 20)
         self.faults += [f"process {pid} lives on: {line[:150]}" for pid, line in self.survivors().items()]
         for pid in self.survivors():

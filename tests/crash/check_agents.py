@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC
 
 from .evidence import Evidence, Key, Row
 
+#: Seconds of a running server in which an answer must have reached the agent that waits for it.
+DELIVERY = 3.0
 #: What an operator does that ends an attempt.
 ENDED_BY = frozenset({"pause", "cancel", "accept", "retry", "edit", "answer"})
 
@@ -103,6 +106,12 @@ def answers(found: Evidence, key: Key, marks: list[Row], window: list[Row]) -> I
             yield f"{who} got {len(mark['answers'])} answers to {mark['question']!r}: {mark['answers']}"
         if mark["what"] == "UNANSWERED":
             yield f"{who} waited in vain for an answer to {mark['question']!r}"
+    heard = sum(mark["what"] == "ANSWERED" for mark in marks)
+    given = [row for row in window if row["trigger"] == "continue" and "answers" in row["detail"].get("set", {})]
+    for row in given[heard:]:
+        at, ended = row["occurred_at"].replace(tzinfo=UTC).timestamp(), marks[-1]["at"]
+        if found.answered_for(at, ended) > DELIVERY:
+            yield f"{who} lived for {ended - at:.1f} s after its answer (row {row['seq']}), and that never reached it"
 
 
 def _current(window: list[Row], marks: list[Row]) -> bool:

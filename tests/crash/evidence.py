@@ -28,6 +28,8 @@ class Evidence:
     shown: list[Row]
     #: Attempts whose keeper was killed.
     orphaned: set[Key]
+    #: From when to when each server answered.
+    served: list[tuple[float, float]]
     rows: dict[str, list[Row]] = field(default_factory=dict)
     stories: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
     moves: set[tuple[str, str, str]] = field(default_factory=set)
@@ -94,6 +96,10 @@ class Evidence:
                 if key is not None:
                     found[key].append(row)
         return found
+
+    def answered_for(self, since: float, until: float) -> float:
+        """How many seconds a server answered between two moments."""
+        return sum(max(0.0, min(end, until) - max(begin, since)) for begin, end in self.served)
 
     def events_file(self, key: Key) -> Path:
         return self.stage.state / "runs" / key[0] / str(key[1]) / "events.jsonl"

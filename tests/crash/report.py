@@ -38,7 +38,7 @@ def run(folder: Path, seed: int, kills: int, say: Any = None, only: str = "") ->
         crowd.over.set()
     if not (stage.state / "orchestrator.duckdb").exists():
         raise AssertionError(f"no server has ever made a log: {campaign.faults}")
-    found = Evidence(stage, shown, campaign.orphaned)
+    found = Evidence(stage, shown, campaign.orphaned, campaign.served)
     faults = [*campaign.faults]
     for check in (check_log, check_agents, check_git):
         faults += check.faults(found)

@@ -236,7 +236,7 @@ def test_f17_a_server_killed_during_its_checkpoints_opens_again_with_everything_
     server = play.serve()
     shown = [unit["name"] for unit in play.client.pages("/units", "units")]
     server.kill()
-    found = Evidence(play.stage, [], set())
+    found = Evidence(play.stage, [], set(), [])
 
     assert set(acknowledged) <= set(shown)
     assert set(found.stories) == set(shown)
