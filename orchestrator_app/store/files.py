@@ -12,6 +12,9 @@ WAL = DATABASE + ".wal"
 #: The database as it was before the newest checkpoint.
 COPY = DATABASE + ".copy"
 
+#: Folders in which a database is made before it takes its place.
+WORKSHOPS = ("migrating", "recovering", "repairing", "restoring", "replacing.tmp")
+
 _PIECE = 1 << 20
 
 
@@ -79,6 +82,14 @@ def empty_folder(path: Path) -> Path:
         shutil.rmtree(path)
     path.mkdir(mode=0o700)
     return path
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a crash left unfinished, now that nobody is at work in the folder."""
+    for name in WORKSHOPS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (DATABASE, COPY, "journal"):
+        (folder / f"{name}.tmp").unlink(missing_ok=True)
 
 
 def stamp() -> str:

@@ -23,7 +23,7 @@ import duckdb
 
 from orchestrator_app.errors import DamagedLogError, StoreError
 from orchestrator_app.states import Status, Trigger
-from orchestrator_app.store.files import COPY, DATABASE, WAL, cut, in_one_line, replace_durably
+from orchestrator_app.store.files import COPY, DATABASE, WAL, clear_leftovers, cut, in_one_line, replace_durably
 from orchestrator_app.store.journal import Entry, Journal
 from orchestrator_app.store.migration import migrate
 from orchestrator_app.store.mirror import high_water
@@ -58,6 +58,7 @@ class Log:
         self._unjournalled: str | None = None
         try:
             finish(folder)
+            clear_leftovers(folder)
             if not self._is_there():
                 create(folder)
             self.recovered = self._open()
@@ -100,6 +101,8 @@ class Log:
 
     def _migrate(self, found: int) -> None:
         self._upkeep.put_in_now()
+        if self._upkeep.fault:
+            raise StoreError(f"the log can't be brought from format {found} to {FORMAT}: {self._upkeep.fault}")
         self._let_go()
         kept = migrate(self.folder, found)
         note = f"the log was brought from format {found} to {FORMAT}; the old file is kept as {kept.name}"

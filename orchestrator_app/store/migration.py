@@ -17,7 +17,6 @@ import duckdb
 from orchestrator_app.errors import StoreError
 from orchestrator_app.store.files import (
     DATABASE,
-    WAL,
     empty_folder,
     in_one_line,
     replace_durably,
@@ -39,9 +38,6 @@ def migrate(folder: Path, found: int) -> Path:
     kept = folder / f"{DATABASE}.format-{found}.{stamp()}"
     building = folder / "migrating"
     try:
-        wal = folder / WAL
-        if wal.exists() and wal.stat().st_size:
-            raise StoreError("its write-ahead log could not be put into it")
         replace_durably(path, kept)
         empty_folder(building)
         shutil.copyfile(path, building / DATABASE)
