@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow.dataset
 import pytest
-from raw_client import SETTINGS, Client, make_project
+from raw_client import SETTINGS, Client, Reply, make_project
 from serve_kit import ENVIRONMENT, LAUNCH, PANEL, Agent, Process
 
 from orchestrator_app.claim import server_info, start_time
@@ -153,6 +153,28 @@ def test_a_stronger_stop_takes_the_place_of_a_drain_and_a_weaker_one_changes_not
     again.popen.wait(60)
 
 
+def test_a_server_started_while_the_one_before_is_ending_waits_for_it(
+    tmp_path: Path, start: Start, wait_until: Wait
+) -> None:
+    root = make_project(tmp_path / "work", SETTINGS.replace("grace = 1", "grace = 600"))
+    process, deaf = start(root, "0"), Agent(root, "deaf")
+    process.submit("deaf", deaf.script(before="trap '' TERM"))
+    wait_until(deaf.is_there)
+    process.client.api("POST", "/stop", {"how": "agents"})
+    outputs = set(tmp_path.glob("*.out"))
+
+    starting = threading.Thread(target=start, args=(root, "0"))
+    starting.start()
+    (newest,) = wait_until(lambda: set(tmp_path.glob("*.out")) - outputs)
+    said = f"Waiting for process {process.popen.pid}, which serves {root}, to end."
+    wait_until(lambda: said in newest.read_text())
+    deaf.go.touch()
+    starting.join(60)
+
+    assert process.popen.wait(60) == 0
+    assert server_info(root / ".orchestrator")["pid"] != process.popen.pid
+
+
 class Submitter(threading.Thread):
     """An operator who submits one unit after the other, and keeps every word that the server said."""
 
@@ -185,16 +207,22 @@ def test_f33_requests_in_flight_are_answered_or_refused_and_never_acknowledged_a
     process.client.api("POST", "/dispatch", {"paused": True})
     process.submit("first", "exit 0")
     submitters = [Submitter(process.client, letter) for letter in "abcdefgh"]
-    for each in submitters:
+    head = process.client.api("GET", "/status").json["seq"]
+    waiting: list[Reply] = []
+    path = f"/feed?since={head + 1_000_000}&wait=60"  # nothing of what is committed ends this one
+    poll = threading.Thread(target=lambda: waiting.append(process.client.api("GET", path)), daemon=True)
+    for each in (poll, *submitters):
         each.start()
     wait_until(lambda: all(len(each.acknowledged) > 3 for each in submitters))
 
     code = process.end()
+    poll.join(30)
     for each in submitters:
         each.over.set()
         each.join(30)
 
     assert code == 0 and "Traceback" not in process.text
+    assert [reply.status == 200 or "stopping" in reply.json["detail"] for reply in waiting] == [True]
     refused = [words for each in submitters for words in each.refused]
     assert all(status == 503 and "stopping" in detail for status, detail in refused), refused
     again = start(root, "0")
