@@ -156,7 +156,7 @@ class Campaign:
             self.faults.append(f"the last server did not start: {server.said()[-600:]}")
             return []
         ready_at = time.time()
-        ended = server.wait(lambda: not self.left(crowd) or not server.alive, PATIENCE + self.kills)
+        ended = server.wait(lambda: not self.left(crowd) or not server.alive, 3 * PATIENCE + self.kills)
         server.wait(lambda: crowd.followed >= self.head(crowd) or not server.alive)
         crowd.end()
         left = self.left(crowd)
@@ -164,10 +164,10 @@ class Campaign:
             shown = ", ".join(f"{unit['name']} {unit['status']} {unit['phase']}" for unit in left)
             self.faults.append(f"not everything came to an end: {shown}; the server: {server.said()[-600:]}")
         units = self.units(crowd)
-        server.wait(lambda: not self.leftovers(units), 20)
+        server.wait(lambda: not self.leftovers(units))
         server.kill()
         self.served.append((ready_at, time.time()))
-        server.wait(lambda: not self.survivors(), 20)
+        server.wait(lambda: not self.survivors())
         self.faults += [f"process {pid} lives on: {line[:150]}" for pid, line in self.survivors().items()]
         for pid in self.survivors():
             kill(pid)

@@ -196,6 +196,38 @@ def test_f16_agents_outlive_a_killed_server_and_their_ends_become_outcomes(play:
     assert len(play.ran()) == 2
 
 
+def test_f16_a_pause_that_its_server_died_of_stops_the_agent_at_the_next_start(play: Play) -> None:
+    server = play.serve("stop:before")
+    play.submit("a")
+    play.wait_until(play.ran, what="the agent to run")
+    with pytest.raises(NoServerError):
+        play.client.post("/units/a/pause", {})
+    assert server.process.wait(20) == -9
+    ((_, _, agent),) = play.ran()
+    assert agent in running(str(play.stage.root))
+
+    play.serve()
+
+    play.wait_until(lambda: agent not in running(str(play.stage.root)), what="the agent to be stopped")
+    assert play.story() == [("submit", 0), ("start", 1), ("pause", 1)]
+
+
+def test_f16_an_answer_that_its_server_died_of_reaches_the_agent_that_waits_at_the_next_start(play: Play) -> None:
+    server = play.serve("deliver-answer:before")
+    play.go()
+    play.submit("a", agent="asks")
+    play.until("NEEDS_ATTENTION")
+    with pytest.raises(NoServerError):
+        play.client.post("/units/a/answer", {"text": "so"})
+    assert server.process.wait(20) == -9
+
+    play.serve()
+    play.until("DONE")
+
+    assert play.story() == [("submit", 0), ("start", 1), ("ask", 1), ("continue", 1), ("finish", 1)]
+    assert len(play.ran()) == 1
+
+
 @pytest.mark.parametrize("with_server", [False, True], ids=["the-server-lives", "with-the-server"])
 def test_f16_what_an_agent_asks_after_its_supervisor_died_is_in_the_queue(play: Play, with_server: bool) -> None:
     server = play.serve()
