@@ -32,6 +32,7 @@ _SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.pager=cat",
     "core.quotePath=false",
+    "core.fsync=committed,reference",  # what we commit is on the disk when we say so
     "protocol.ext.allow=never",
     "gc.auto=0",
     "maintenance.auto=false",

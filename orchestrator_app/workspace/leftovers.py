@@ -12,6 +12,14 @@ from orchestrator_app.workspace.places import Place, is_sha, words_of
 STATUS_TIMEOUT = 600.0  # seconds; a large repository on a slow disk
 
 
+def mend_index(worktree: Place) -> None:
+    """Put a damaged index (the machine lost its power) aside and read it from HEAD anew. No file is changed: what was
+    staged in there is found again by its content."""
+    index = worktree.git_dir / "index"
+    index.replace(index.with_name("index.damaged"))
+    run_git(["read-tree", "HEAD"], worktree)
+
+
 def uncommitted(worktree: Place) -> tuple[list[str], list[str], dict[str, str]]:
     """The files that are new or differ from HEAD, those deleted, and the unmerged ones with git's XY state.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from orchestrator_app.errors import GitError, OrchError, UsageError, WorkspaceError
 from orchestrator_app.workspace import begun
+from orchestrator_app.workspace.durable import force_to_disk
 from orchestrator_app.workspace.git import locked_by, read_ref, reason_of, run_git
 from orchestrator_app.workspace.locks import drop_broken_records
 from orchestrator_app.workspace.places import (
@@ -157,6 +158,7 @@ def advance(root: Path, state: Path, base: str, old: str, new: str) -> Advanced 
         checkout = checkouts[0] if checkouts else None
         if checkout and (why := _open_business(checkout)):
             return Blocked([], why)
+        force_to_disk(place, old, new)
         begun.begin(place, state, checkout, ref, old, new)
         try:
             result = _update_checkout(place, checkout, ref, old, new) if checkout else _swap(place, ref, old, new)

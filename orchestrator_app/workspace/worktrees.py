@@ -19,7 +19,7 @@ from pathlib import Path
 
 from orchestrator_app.errors import GitError, PassingError, UsageError, WorkspaceError
 from orchestrator_app.workspace.git import locked_by, read_ref, reason_of, run_git
-from orchestrator_app.workspace.leftovers import head_of, last_commit, resolved, uncommitted
+from orchestrator_app.workspace.leftovers import head_of, last_commit, mend_index, resolved, uncommitted
 from orchestrator_app.workspace.locks import drop_broken_records, drop_ref_locks, drop_stale_locks, drop_unit_locks
 from orchestrator_app.workspace.orphans import end_orphans
 from orchestrator_app.workspace.places import (
@@ -179,7 +179,13 @@ class Worktrees:
         worktree = self._existing(unit)
         drop_stale_locks(worktree, unit_ref(unit))
         self._check_head(unit, worktree)
-        changed, deleted, unmerged = uncommitted(worktree)
+        try:
+            changed, deleted, unmerged = uncommitted(worktree)
+        except GitError as error:
+            if "index file" not in str(error):
+                raise
+            mend_index(worktree)
+            changed, deleted, unmerged = uncommitted(worktree)
         merging = any((worktree.git_dir / name).exists() for name in ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD"))
         suspects = {*unmerged, *changed} if merging else set(unmerged)
         unresolved = sorted(file for file in suspects if not resolved(worktree.work_tree, file, unmerged.get(file)))

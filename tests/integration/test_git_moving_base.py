@@ -96,19 +96,18 @@ def moving(tmp_path: Path) -> Moving:
 def test_f24_a_checkout_cut_short_after_any_file_is_put_back_and_then_moved(moving: Moving) -> None:
     repo = moving.repo
     for many in range(len(moving.names) + 1):
-        for part in (0.0, 0.5):
-            moving.begin()
-            for name in moving.names[:many]:
-                moving.write(name)
-            if many < len(moving.names):
-                moving.write(moving.names[many], part)
-            for lock in ("index.lock", "HEAD.lock", "refs/heads/main.lock"):
-                (repo.root / ".git" / lock).write_text("")
+        moving.begin()
+        for name in moving.names[:many]:
+            moving.write(name)
+        if many < len(moving.names):
+            moving.write(moving.names[many], part=many % 3 / 2)
+        for lock in ("index.lock", "HEAD.lock", "refs/heads/main.lock"):
+            (repo.root / ".git" / lock).write_text("")
 
-            merge.recover(repo.root, repo.state)
+        merge.recover(repo.root, repo.state)
 
-            assert moving.status() == THEIRS, moving.names[: many + 1]
-            assert (repo.main, moving.locks(), moving.note.exists()) == (moving.built.old, [], False)
+        assert moving.status() == THEIRS, moving.names[: many + 1]
+        assert (repo.main, moving.locks(), moving.note.exists()) == (moving.built.old, [], False)
 
     assert moving.advance() == merge.Advanced()
     assert (repo.main, moving.status()) == (moving.built.new, THEIRS)
@@ -238,6 +237,48 @@ def repo(tmp_path: Path) -> Repo:
     return Repo(tmp_path)
 
 
+def test_f18_all_that_is_merged_is_forced_to_the_disk_before_the_base_moves(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = repo.unit("u")
+    (path / "by-the-agent.txt").write_text("committed by its own git\n")
+    git(path, "add", "-A")
+    git(path, "commit", "-q", "-m", "By the agent")
+    repo.work("u", {"left/over.txt": "x"})
+    built = repo.built("u")
+    real, forced = os.fsync, set()
+
+    def fsync(fd: int) -> None:
+        real(fd)
+        if repo.main == built.old:
+            forced.add(os.readlink(f"/proc/self/fd/{fd}"))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert repo.advance(built) == merge.Advanced()
+
+    objects = repo.root / ".git" / "objects"
+    names = [line.split()[0] for line in git(repo.root, "rev-list", "--objects", f"{built.old}..main").splitlines()]
+    assert len(names) > 6
+    assert {str(objects / name[:2] / name[2:]) for name in names} | {str(objects)} <= forced
+    assert {str(objects / name[:2]) for name in names} <= forced
+    assert str(repo.state / f"{begun.NOTE}.new") in forced
+
+
+@pytest.mark.parametrize("damage", [b"", b"DIRC", bytes(4096)])
+def test_f18_an_index_that_a_power_cut_has_damaged_loses_no_work(repo: Repo, damage: bytes) -> None:
+    path = repo.unit("u")
+    (path / "staged.txt").write_text("staged\n")
+    git(path, "add", "staged.txt")
+    (path / "a.txt").write_text("changed\n")
+    (path / "b.txt").unlink()
+    (repo.root / ".git" / "worktrees" / "u" / "index").write_bytes(damage)
+
+    assert repo.worktrees.commit_all("u", "Work") == repo.tip("u")
+
+    changes = git(repo.root, "diff", "--name-status", "main", "orch/u").splitlines()
+    assert changes == ["M\ta.txt", "D\tb.txt", "A\tstaged.txt"]
+
+
 def test_f24_a_killed_servers_git_that_hangs_is_ended_by_the_next_and_nobody_elses(
     repo: Repo, tmp_path: Path, wait_until
 ) -> None:
@@ -268,7 +309,7 @@ def test_f24_a_killed_servers_git_that_hangs_is_ended_by_the_next_and_nobody_els
 
 def children(pid: int) -> list[int]:
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(one) for one in found if b"hash-object" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    return [int(one) for one in found if Path(f"/proc/{one}/cmdline").read_bytes().endswith(b"hash-object\0fifo\0")]
 
 
 def alive(pid: int) -> bool:
