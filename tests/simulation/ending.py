@@ -9,7 +9,8 @@ from orchestrator_app.states import Status
 from orchestrator_app.stopping import Stop
 
 from .fake_host import Process, Violation
-from .happenings import _reads_its_answer
+from .happenings import _reads_its_answer, stranger_commits
+from .plan import Luck
 from .world import PLENTY, World
 
 #: Steps that the server may take on end without time going on, and rounds until all is done.
@@ -19,11 +20,13 @@ SPIN, ROUNDS = 300, 400
 def settle(world: World) -> None:
     """Let everything end, with people who do what the attention queue and the board tell them."""
     _faults_stop(world)
-    for _ in range(ROUNDS):
+    for number in range(1, ROUNDS + 1):
         _run_until_idle(world)
         _check_idle(world)
         if all(row.status is Status.DONE for row in world.ledger.units.values()) and not world.host.live():
             break
+        if number % 100 == 0:
+            _people_see_hangs(world)
         if not (_people_act(world) or _agents_go_on(world) or _time_goes_on(world) or _people_see_hangs(world)):
             raise Violation(f"L4: nothing goes on any more: {_where_all_is(world)}")
     else:
@@ -34,7 +37,7 @@ def settle(world: World) -> None:
 
 def _faults_stop(world: World) -> None:
     world.tell("the faults stop")
-    world.fuse = 0
+    world.fuse, world.aim = 0, ""
     world.disk.refusals = world.disk.late_answers = 0
     world.watcher_raises = world.answer_fails = 0
     world.repository.fails = world.repository.blocked = 0
@@ -52,7 +55,10 @@ def _run_until_idle(world: World) -> None:
         world.host.receive()
         world.host.tick()
         while world.project.isolation == "worktree" and world.crew.pieces:
-            world.tell("git", world.crew.go_on(0))
+            world.tell("git", world.crew.go_on(world.chance.randrange(4)))
+            if world.strangers and world.chance.random() < 0.1:
+                world.strangers -= 1
+                stranger_commits(world, Luck(world.chance.getrandbits(30)))
         timer = scheduler._next_timer(world.now)
         executor = world.executor
         due = timer is not None and timer <= 0

@@ -69,7 +69,7 @@ class FakeLog:
             except Crash:
                 disk.take(records)  # it was written though it failed, and nobody lived to cut it off
                 raise
-            raise StoreError("the log could not be written: no space left on device")
+            raise StoreError("the log could not be written: No space left on device")
         if records[0].seq != len(disk.records) + 1:
             raise StoreError(f"the log could not be written: row {records[0].seq} is not the next one")
         disk.take(records)

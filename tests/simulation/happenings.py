@@ -13,9 +13,12 @@ from .world import World
 
 NAMES = tuple(f"u{number}" for number in range(7))
 DAY = 86_400.0
+AIMS = ("before the commit", "after the commit", "while git", "git begins", "in a watcher")
 
 
 def happen(world: World, op: Op) -> None:
+    if op.luck % 4:  # what the server sent arrives, mostly
+        world.host.receive()
     _OPS[op.kind](world, Luck(op.luck))
 
 
@@ -214,6 +217,21 @@ def step(world: World, luck: Luck) -> None:
         world.step()
 
 
+def flow(world: World, luck: Luck) -> None:
+    """For a while all goes well: what git has to do is done, and some agents end their work."""
+    step(world, luck)
+    for _ in range(40):
+        if not (world.up and world.project.isolation == "worktree" and world.crew.pieces):
+            break
+        world.git(luck)
+    step(world, luck)
+    for process in world.host.live():
+        if process.waits is None and not (process.hung or process.told) and not luck.once_in(3):
+            world.tell("agent", *process.key, "ends")
+            world.host.ends(process, 0)
+    step(world, luck)
+
+
 def git(world: World, luck: Luck) -> None:
     for _ in range(1 + luck.below(6)):
         world.git(luck)
@@ -242,8 +260,12 @@ def client(world: World, luck: Luck) -> None:
 
 
 def crash(world: World, luck: Luck) -> None:
-    """The server dies at one of the next points, or at once."""
-    if world.up and luck.once_in(4):
+    """The server dies at once, or at one of the next points, or the next time that it does something certain."""
+    if luck.once_in(2):
+        world.aim = luck.of(
+            ["was started", "was started", "is started", "is stopped", "the answer", "after a step", *AIMS]
+        )
+    elif world.up and luck.once_in(4):
         world.where = "at rest"
         world.crashed()
     else:
@@ -360,7 +382,7 @@ _OPS = {
     function.__name__: function
     for function in (
         *(submit, hold, let_go, decide, resolve, edit, restart, comment, see, dispatch),
-        *(agent, step, git, time, client),
+        *(agent, step, flow, git, time, client),
         *(crash, disk_fails, disk_answers_late, watcher_raises, wall_is_set, suspend, git_fails, stranger_commits),
         *(start_fails, spawn_fails, late_words, deaf, hangs, answer_not_written, room, client_breaks, reports_wait),
     )

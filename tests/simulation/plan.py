@@ -43,14 +43,22 @@ reworks = 1
 command = ["true"]
 """
 
+#: Isolation and phases.
+WORKFLOWS = (
+    ("none", ("PLAN", "IMPLEMENT", "REVIEW")),
+    ("worktree", ("IMPLEMENT", "MERGE")),
+    ("worktree", ("IMPLEMENT", "REVIEW", "MERGE")),
+)
+
 #: Where the simulated project lies: nowhere, so that nothing real can be read or written by mistake.
 ROOT = Path("/nowhere/project")
 
 #: What people and agents do, and how often in comparison.
 WORK = {
-    "step": 34,
+    "step": 30,
+    "flow": 6,
     "agent": 24,
-    "git": 12,
+    "git": 14,
     "submit": 5,
     "hold": 4,
     "let_go": 4,
@@ -66,7 +74,7 @@ WORK = {
 }
 #: What goes wrong. A history has only some of these (swarm testing): the others would hide what each brings to light.
 NEMESES = {
-    "crash": 4,
+    "crash": 7,
     "disk_fails": 3,
     "disk_answers_late": 2,
     "watcher_raises": 2,
@@ -121,9 +129,8 @@ class Luck:
 
 
 @cache
-def _settings(isolation: str, on_stall: str, review_timeout: int) -> Project:
-    phases = ["IMPLEMENT", "REVIEW", "MERGE"] if isolation == "worktree" else ["PLAN", "IMPLEMENT", "REVIEW"]
-    text = SETTINGS.format(isolation=isolation, phases=phases, on_stall=on_stall, review_timeout=review_timeout)
+def _settings(isolation: str, phases: tuple[str, ...], on_stall: str, review_timeout: int) -> Project:
+    text = SETTINGS.format(isolation=isolation, phases=list(phases), on_stall=on_stall, review_timeout=review_timeout)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "orchestrator.toml").write_text(text)
         project = load_project(Path(folder))
@@ -135,7 +142,7 @@ def draw(seed: int) -> Plan:
     chance = random.Random(seed)
     project = replace(
         _settings(
-            chance.choice(["none", "worktree", "worktree"]),
+            *chance.choice(WORKFLOWS),
             chance.choice(["ask", "ask", "restart", "cancel"]),
             chance.choice([0, 900]),
         ),
@@ -146,7 +153,7 @@ def draw(seed: int) -> Plan:
     )
     weights = {kind: weight * chance.choice([0.3, 1, 1, 2.5]) for kind, weight in WORK.items()}
     for kind, weight in NEMESES.items():
-        if chance.random() < 0.4:
+        if chance.random() < (0.7 if kind == "crash" else 0.4):
             weights[kind] = weight * chance.choice([0.5, 1, 2])
     count = chance.randint(15, 60)
     kinds = chance.choices(list(weights), list(weights.values()), k=count)

@@ -69,4 +69,4 @@ class _PointedLog(Log):
         if self._disk.refusals:
             self._disk.refusals -= 1
             self._disk.point("before a failed commit is undone")
-            raise OSError(errno.EIO, "Input/output error")
+            raise OSError(errno.ENOSPC, "No space left on device")

@@ -41,7 +41,8 @@ class World:
         self.project = plan.project
         self.now = 1_000.0
         self.set_by = START
-        self.fuse = 0
+        #: It dies at the point with that number from here, or at the next one that has this in its name.
+        self.fuse, self.aim = 0, ""
         self.where = ""
         self.story: list[tuple] = []
         self.host = Host(lambda: (self.now, self.wall))
@@ -58,6 +59,8 @@ class World:
         self.watcher_raises = 0
         self.watched_closely = any(op.kind == "watcher_raises" for op in plan.ops)
         self.answer_fails = 0
+        #: Commits that people make on the base branch while all comes to its end.
+        self.strangers = self.chance.choice([0, 0, 2])
         self.asked = 0
         self.waiting: list[Request] = []
         self.checks = 0
@@ -77,9 +80,9 @@ class World:
 
     def point(self, where: str) -> None:
         """A place where the server may be killed."""
-        if self.fuse:
+        if self.fuse or self.aim:
             self.fuse -= 1
-            if not self.fuse:
+            if not self.fuse or (self.aim and self.aim in where):
                 self.where = where
                 raise Crash(where)
 
@@ -158,7 +161,7 @@ class World:
     def crashed(self) -> None:
         """What was in memory is gone. Of what was on its way to the host, a part arrives."""
         self.tell("crash", self.where)
-        self.fuse = 0
+        self.fuse, self.aim = 0, ""
         luck = Luck(hash((self.plan.seed, self.boots, len(self.disk.records))) & 0xFFFFFFFF)
         wire = self.host.wire
         arrived = luck.below(len(wire) + 1)
@@ -200,7 +203,6 @@ class World:
         except Crash:
             self.crashed()
             return
-        self.host.receive()
         self._take_replies()
         self.check()
 
