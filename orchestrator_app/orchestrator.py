@@ -18,6 +18,7 @@ from orchestrator_app.gate import Gate, new_cause
 from orchestrator_app.model import Board, folding
 from orchestrator_app.operators import default_operator
 from orchestrator_app.policy.fit import misfits
+from orchestrator_app.repeats import cause_of
 from orchestrator_app.requests import KINDS, Request
 from orchestrator_app.scheduler import OVER, Scheduler
 from orchestrator_app.settings import FILE_NAME, Project
@@ -122,12 +123,20 @@ class Orchestrator:
             self.log.close()
 
     def request(
-        self, kind: str, unit: str | None = None, *, actor: str | None = None, version: int | None = None, **args: Any
+        self,
+        kind: str,
+        unit: str | None = None,
+        *,
+        actor: str | None = None,
+        version: int | None = None,
+        key: str | None = None,
+        **args: Any,
     ) -> Future:
         """Queue a request (see `requests.KINDS`) and return the Future of its answer, a dict.
 
         The Future raises an OrchError where the request is refused. `version` is the version of the unit that the
-        requester saw; given, the request is refused when the unit has changed since.
+        requester saw; given, the request is refused when the unit has changed since. `key` is the requester's own name
+        for this one wish: sent again with the same key, it is done once and answered the same.
         """
         if folding():
             raise WatcherWriteError("a watcher may not write: it observes; send the request from another thread")
@@ -140,7 +149,10 @@ class Orchestrator:
             raise OrchError(f"nothing can be changed now: {scheduler.fault}")
         if kind not in KINDS:
             raise OrchError(f"no request {kind!r}; there are {', '.join(KINDS)}")
-        request = Request(kind, unit, actor or f"operator:{default_operator()}", args, new_cause(), version)
+        actor = actor or f"operator:{default_operator()}"
+        asked = {"kind": kind, "unit": unit, "version": version, "args": args}
+        cause = new_cause() if key is None else cause_of(key, actor, asked)
+        request = Request(kind, unit, actor, args, cause, version)
         scheduler.put(request)
         return request.future
 

@@ -182,11 +182,11 @@ class Console(JSComponent):
     def _do(self, message: dict[str, Any]) -> None:
         """Send a request and tell the browser how it went."""
         number, kind, args = message.get("id"), message.get("kind"), message.get("args")
-        if kind not in KINDS or not isinstance(args, dict) or {"kind", "actor", "unit"} & args.keys():
+        if kind not in KINDS or not isinstance(args, dict) or {"kind", "actor", "unit", "key"} & args.keys():
             self._send_msg({"done": number, "ok": False, "text": "the page asked for something unknown: reload it"})
             return
         try:
-            future = self.request(kind, message.get("unit"), **args)
+            future = self.request(kind, message.get("unit"), key=message.get("key"), **args)
         except OrchError as error:
             self._send_msg({"done": number, "ok": False, "text": str(error)})
             return

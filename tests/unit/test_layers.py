@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "metrics",
     ),
     ("store",),
+    ("repeats",),
     ("model",),
     ("gate",),
     ("executors",),
