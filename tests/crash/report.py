@@ -36,6 +36,7 @@ def run(folder: Path, seed: int, kills: int, say: Any = None, only: str = "") ->
         shown = campaign.settle(crowd)
     finally:
         crowd.over.set()
+        stage.clear()
     if not (stage.state / "orchestrator.duckdb").exists():
         raise AssertionError(f"no server has ever made a log: {campaign.faults}")
     found = Evidence(stage, shown, campaign.orphaned, campaign.served)

@@ -36,20 +36,11 @@ class Play:
     def __init__(self, folder: Path, wait_until: Callable[..., Any]) -> None:
         self.stage = Stage(folder, 0, SETTINGS.format(here=folder))
         self.wait_until = wait_until
-        self.servers: list[Server] = []
 
     def serve(self, point: str | None = None, count: int = 1, delay: float = 0.0) -> Server:
         server = Server(self.stage, {"point": point, "count": count, "delay": delay})
-        self.servers.append(server)
         assert server.wait_ready(), server.said()
         return server
-
-    def end(self) -> None:
-        self.go()
-        for server in self.servers:
-            server.kill()
-        for pid in running(str(self.stage.root)):
-            kill(pid)
 
     @property
     def client(self) -> Client:
@@ -86,7 +77,7 @@ class Play:
 def play(tmp_path: Path, wait_until: Callable[..., Any]) -> Iterator[Play]:
     play = Play(tmp_path / "play", wait_until)
     yield play
-    play.end()
+    play.stage.clear()
 
 
 def test_every_crash_point_is_still_in_the_product() -> None:
