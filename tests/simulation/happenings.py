@@ -8,11 +8,10 @@ from orchestrator_app.executors.base import Exited, Message, Said, Vanished
 from orchestrator_app.states import Status
 
 from .fake_host import Process
-from .plan import Luck, Op
+from .plan import DAY, Luck, Op
 from .world import World
 
 NAMES = tuple(f"u{number}" for number in range(7))
-DAY = 86_400.0
 AIMS = ("before the commit", "after the commit", "while git", "git begins", "in a watcher")
 
 

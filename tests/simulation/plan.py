@@ -53,6 +53,8 @@ WORKFLOWS = (
 #: Where the simulated project lies: nowhere, so that nothing real can be read or written by mistake.
 ROOT = Path("/nowhere/project")
 
+DAY = 86_400.0
+
 #: What people and agents do, and how often in comparison.
 WORK = {
     "step": 30,
@@ -129,7 +131,8 @@ class Luck:
 
 
 @cache
-def _settings(isolation: str, phases: tuple[str, ...], on_stall: str, review_timeout: int) -> Project:
+def project_of(isolation: str, phases: tuple[str, ...], on_stall: str, review_timeout: int) -> Project:
+    """A project of these settings; the others are to be replaced."""
     text = SETTINGS.format(isolation=isolation, phases=list(phases), on_stall=on_stall, review_timeout=review_timeout)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "orchestrator.toml").write_text(text)
@@ -141,7 +144,7 @@ def draw(seed: int) -> Plan:
     """The history of a seed."""
     chance = random.Random(seed)
     project = replace(
-        _settings(
+        project_of(
             *chance.choice(WORKFLOWS),
             chance.choice(["ask", "ask", "restart", "cancel"]),
             chance.choice([0, 900]),
