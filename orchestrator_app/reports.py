@@ -52,6 +52,8 @@ class Reports:
         self.git_work: list[Callable[[], None]] = []
         #: Of each unit, how many passing faults of git it has met in a row, in the life of this server.
         self._passing: dict[str, int] = {}
+        #: Units whose work is to be committed when there is room again: a stop does not wait for that.
+        self.delayed: set[str] = set()
 
     def forget(self) -> None:
         """The draft was not committed: nothing follows from it."""
@@ -63,6 +65,8 @@ class Reports:
             return True
         unit = draft.unit(item.unit)
         current = unit.attempt == item.attempt
+        if isinstance(item, Sealed | Botched):
+            self.delayed.discard(unit.name)
         match item:
             case Said():
                 for message in item.messages:
@@ -78,6 +82,7 @@ class Reports:
             case Sealed():
                 return self._sealed(draft, unit, item, current)
             case Delayed():
+                self.delayed.add(unit.name)
                 self._note(draft, unit, "git-delayed", f"{item.why}; tried again in {item.pause:.0f} s")
                 return False
             case MergeBuilt():

@@ -195,6 +195,24 @@ def test_f19_with_no_room_for_git_units_wait_and_go_on_by_themselves(make, monke
     project.until("b", "DONE")
 
 
+@pytest.mark.parametrize("how", [Stop.LEAVE, Stop.AGENTS])
+def test_f19_a_stop_does_not_wait_for_room_and_the_next_server_commits_the_work(make, monkeypatch, tmp_path, how):
+    full = tmp_path / "full"
+    wrap_git(tmp_path, monkeypatch, f'test -e {full} && ulimit -f 0\nexec {shutil.which("git")} "$@"\n')
+    monkeypatch.setattr(crew, "PAUSES", (10_000.0,))
+    project = make()
+    project.script("a", does=f"echo a > a.txt; touch {full}")
+    project.submit("a")
+    project.wait(lambda: delayed(project, "a"), "the commit of a's work to be put off")
+
+    project.stop(how)
+    full.unlink()
+    project.start()
+    project.until("a", "DONE")
+
+    assert project.on_main("a.txt") == "a\n" and project.story("a").count("start") == 2
+
+
 def delayed(project, unit: str) -> list:
     return project.orchestrator.rows("SELECT message FROM event WHERE type = 'git-delayed' AND unit = ?", [unit])
 
