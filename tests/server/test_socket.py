@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,8 @@ from raw_client import UPGRADE, Client, Running, request_bytes, send
 from socket_kit import Ear, records_of
 from websocket import WebSocketException
 
+from orchestrator_app.analysis.mirror import Mirror
+from orchestrator_app.analysis.server import Server
 from orchestrator_app.api import socket as served
 from orchestrator_app.api import tail as tailing
 from orchestrator_app.api.listening import BATCH
@@ -222,6 +225,26 @@ def test_a_client_that_fell_too_far_behind_is_told_of_the_gap_and_can_fetch_it(
     assert [record["seq"] for record in missed] == list(range(gap["from"], after["seq"] + 1))
 
 
+def test_a_mirror_that_fell_behind_fetches_what_it_missed(
+    running: Running, client: Client, tail: Tail, held: None, wait_until: Callable[..., Any]
+) -> None:
+    before = set(tail._listeners)
+    mirror = Mirror(lambda: Server(f"http://{client.host}", client.token))
+    seqs: list[int] = []
+    mirror.board.watch(lambda records: seqs.extend(record.seq for record in records))
+    begun, board = mirror.board.seq, running.serving.orchestrator.board
+    wait_until(lambda: set(tail._listeners) - before)
+    tail.frames = Frames(board.seq, behind=10)
+
+    client.api("POST", "/units", {"units": [{"name": f"far-{number}", "prompt": "exit 0"} for number in range(20)]})
+    client.api("POST", "/units", {"name": "far-last", "prompt": "exit 0"})
+    wait_until(lambda: "far-last" in mirror.board.units)
+    mirror.close()
+
+    assert seqs == list(range(begun + 1, begun + 1 + len(seqs)))
+    assert mirror.fault is None
+
+
 def test_ping_is_answered_and_the_answer_says_how_far_the_client_has_been_told(listen: Callable[..., Ear]) -> None:
     ear = listen("unit=nobody")
     snapshot = ear.next()
@@ -337,8 +360,14 @@ def test_a3_only_who_has_the_token_and_comes_from_here_gets_the_socket(
 
 
 def test_the_socket_of_a_page_is_still_bokehs(client: Client) -> None:
-    headers = [("Host", client.host), client.bearer, *UPGRADE, ("Sec-WebSocket-Protocol", "bokeh, x")]
+    page = client("GET", "/")
+    token = re.search(rb'"token":"([^"]+)"', page.body)
+    assert token is not None
+    headers = [("Host", client.host), client.bearer, *UPGRADE]
 
-    reply = send(client.port, request_bytes("GET", "/ws", headers))
+    reply = send(
+        client.port,
+        request_bytes("GET", "/ws", [*headers, ("Sec-WebSocket-Protocol", f"bokeh, {token.group(1).decode()}")]),
+    )
 
-    assert reply.status in (101, 403) and b"snapshot" not in reply.body
+    assert (reply.status, reply.header("Sec-WebSocket-Protocol")) == (101, "bokeh")
