@@ -85,6 +85,20 @@ def test_the_snapshot_shows_the_newest_units_and_says_where_the_others_are(
     assert [row["name"] for row in one["payload"]["units"]] == ["many-7"]
 
 
+def test_the_snapshot_holds_what_needs_a_person(
+    listen: Callable[..., Ear], client: Client, unit: Callable[..., str], wait_until: Callable[..., Any]
+) -> None:
+    name = unit(r"""printf '{"type":"ask","question":"Which?","options":["a","b"]}\n' >> "$ORCH_EVENTS" """)
+    item = wait_until(lambda: client.api("GET", f"/units/{name}").json["item"])
+
+    mine, others = listen(f"unit={name}").next(), listen("unit=nobody").next()
+
+    assert mine and others
+    (open_item,) = mine["payload"]["attention"]
+    assert (open_item["id"], open_item["text"], open_item["options"]) == (item, "Which?", ["a", "b"])
+    assert others["payload"]["attention"] == []
+
+
 @pytest.mark.parametrize("place", ["kept", "near", "far"])
 def test_since_gives_what_was_missed_as_it_was_told_to_those_who_listened(
     running: Running,
