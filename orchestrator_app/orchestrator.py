@@ -104,6 +104,12 @@ class Orchestrator:
         self.exporter.start()
         scheduler.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether there is somebody who decides: else nothing can be changed, awaited or ended."""
+        scheduler = self._scheduler
+        return scheduler is not None and scheduler.alive
+
     def stop(self, how: Stop = Stop.LEAVE) -> None:
         """End in order: the scheduler's thread, the export, the log. `how` says what becomes of running attempts.
 

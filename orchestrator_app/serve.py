@@ -177,6 +177,9 @@ class Serving:
         os._exit(1)
 
     def _way(self, how: Stop) -> Stop:
+        """The way a stop can go that is asked to go this way."""
+        if not (hasattr(self, "orchestrator") and self.orchestrator.alive):
+            return Stop.LEAVE  # nobody is there any more who could await or end anything
         return Stop.AGENTS if how is Stop.LEAVE and not self._keep_agents else how
 
     def _stop_orchestrator(self, how: Stop) -> None:

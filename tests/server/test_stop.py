@@ -175,6 +175,42 @@ def test_a_server_started_while_the_one_before_is_ending_waits_for_it(
     assert server_info(root / ".orchestrator")["pid"] != process.popen.pid
 
 
+DYING = LAUNCH.replace(
+    "try:",
+    """
+from orchestrator_app.executors.local import LocalExecutor
+wait = LocalExecutor.wait
+
+def wait_or_die(self, timeout):
+    if (Path(sys.argv[1]) / "die").exists():
+        raise SystemExit
+    return wait(self, timeout)
+
+LocalExecutor.wait = wait_or_die
+try:""",
+    1,
+)
+"""A server whose scheduler dies when a file appears."""
+
+
+def test_f32_a_server_whose_scheduler_died_stops_and_does_not_claim_to_have_ended_its_agents(
+    root: Path, start: Start, wait_until: Wait
+) -> None:
+    process, agent = start(root, "0", command=(sys.executable, "-c", DYING)), Agent(root, "long")
+    process.submit("long", agent.script())
+    wait_until(agent.is_there)
+    (root / "die").touch()
+    process.client.api("POST", "/dispatch", {"paused": True})
+    wait_until(lambda: "thread has died" in process.state())
+
+    way = process.client.api("POST", "/stop", {"how": "agents"}).json["stopping"]
+
+    assert way == "leave"
+    assert process.popen.wait(60) == 0
+    assert agent.lives()
+    agent.go.touch()
+
+
 class Submitter(threading.Thread):
     """An operator who submits one unit after the other, and keeps every word that the server said."""
 

@@ -161,7 +161,7 @@ def stop_command(place: Place, drain: bool, agents: bool, as_json: bool) -> None
         kill = f"end it with `kill -9 {info['pid']}`; its attempts go on, and the next server takes them back"
         raise OrchError(f"the server of {place.root} (process {info['pid']}) doesn't answer: {kill}") from None
     if going != wanted and wanted is not Stop.LEAVE:
-        print(f"it was stopping already: {_FATES[going]}", file=sys.stderr)
+        print(f"it can't, or is stopping another way already: {_FATES[going]}", file=sys.stderr)
     try:
         if going == Stop.DRAIN:
             _watch_drain(client)
