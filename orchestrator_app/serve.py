@@ -28,6 +28,7 @@ from orchestrator_app.dashboard import page
 from orchestrator_app.dashboard.console import ASSETS
 from orchestrator_app.edge import MAX_BODY, MAX_MESSAGE, Edge
 from orchestrator_app.errors import NoServerError, OrchError, UsageError
+from orchestrator_app.loop_watch import LoopWatch
 from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.settings import Project
 from orchestrator_app.stopping import Signals, Stop, say
@@ -90,6 +91,7 @@ class Serving:
         orchestrator.start()
         self.orchestrator = orchestrator
         self.changes = Changes(self.orchestrator.board, server.io_loop.asyncio_loop)
+        self.loop_watch = LoopWatch(server.io_loop.asyncio_loop)
         server._http.conn_params.max_body_size = MAX_BODY
         app.settings["websocket_max_message_size"] = MAX_MESSAGE
         # Bokeh's own checks stay on behind the edge: they must know the same names, and a session's id must be ours.
@@ -193,6 +195,8 @@ class Serving:
         if self.ending not in (None, Stop.DRAIN):
             return False, "stopping"
         word = self.orchestrator.status()["state"].partition(":")[0]
+        if word == "ok" and self.loop_watch.slow:
+            return True, "slow"
         return word in ("ok", "draining"), word
 
 

@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("orchestrator",),
     ("testing",),
     ("feed", "failures"),
-    ("edge", "open_files"),
+    ("edge", "open_files", "loop_watch"),
     ("analysis", "known_agents", "leftovers"),
     ("keeping",),
     ("api", "dashboard", "init_project"),
