@@ -2,7 +2,7 @@
 
 The log is the truth and a commit the wake-up. What a client is given must be on its way before it is given more, so
 one that reads slowly, or never, costs a batch of bytes and no queue; one that answers no ping is dropped.
-Each side of a conversation is a `Part`: what a listener hears is in `Listening`, an attempt's channel in attempts.py.
+What a listener is given and when is decided in listening.py, what an attempt says and hears in attempts.py.
 """
 
 from __future__ import annotations
@@ -84,9 +84,13 @@ class Socket(WebSocketHandler):
     def open(self, *args: str, **kwargs: str) -> None:
         self._server = self.application.settings["serving"]
         self._tail = self._server.changes.tail
+        self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
         # The system's buffers count as well: left to itself it gives megabytes to a client that never reads.
         self.ws_connection.stream.socket.setsockopt(SOL_SOCKET, SO_SNDBUF, BUFFER)
+        of = self.application.settings["edge"].attempt_of(self.request)
+        self._attempt = None if of is None else AttemptChannel(self._server, *of)
+        self._spoke_at = self._loop.time()
         self._tail.join(self)
         self._speaking = asyncio.ensure_future(self._speak())
 
@@ -124,13 +128,11 @@ class Socket(WebSocketHandler):
     async def _conversation(self) -> None:
         if self._tail.closed:
             raise asyncio.CancelledError
-        of = self.application.settings["edge"].attempt_of(self.request)
-        if of is None:
+        if self._attempt is not None:
+            await self._serve_attempt(self._attempt)
+        else:
             self._place = self._begin()
             await self._tell(self._place)
-        else:
-            self._attempt = AttemptChannel(self._server, *of)
-            await self._serve_attempt(self._attempt)
 
     def _begin(self) -> Place:
         """Where this client begins."""
@@ -172,7 +174,7 @@ class Socket(WebSocketHandler):
             rows = read(orchestrator, place.tables, place.cursor, PAGE, unit, head)
             return place.batches(rows), rows[-1]["seq"] if len(rows) == PAGE else head
 
-        batches, upto = await asyncio.get_running_loop().run_in_executor(None, look)
+        batches, upto = await self._loop.run_in_executor(None, look)
         for batch in batches:
             await self._send(batch)
         place.cursor = upto
@@ -188,9 +190,9 @@ class Socket(WebSocketHandler):
             await self._rest()
 
     async def _rest(self, **said: Any) -> None:
-        """Until there is something new; a client that hears nothing for long is told that all is well."""
+        """Until there is something new, be it for others: a client that hears nothing for long is told so."""
         try:
-            await asyncio.wait_for(self._woken.wait(), QUIET)
+            await asyncio.wait_for(self._woken.wait(), max(0.0, self._spoke_at + QUIET - self._loop.time()))
         except TimeoutError:
             await self._send(frame({"type": "ping", **said}))
 
@@ -199,6 +201,7 @@ class Socket(WebSocketHandler):
         if self.ws_connection is None or self.ws_connection.is_closing():
             raise StreamClosedError
         if data:
+            self._spoke_at = self._loop.time()
             await self.ws_connection.stream.write(data)
 
     async def _refuse(self, code: int, why: str) -> None:
@@ -227,7 +230,7 @@ class Socket(WebSocketHandler):
                 return None
         if self._attempt is None:
             raise UsageError(f'unknown type "{str(message.get("type"))[:40]}"; there are ping and pong')
-        return await asyncio.get_running_loop().run_in_executor(None, partial(self._attempt.hear, text, message))
+        return await self._loop.run_in_executor(None, partial(self._attempt.hear, text, message))
 
 
 def parsed(text: str | bytes) -> dict[str, Any]:

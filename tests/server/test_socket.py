@@ -282,6 +282,21 @@ def test_a_quiet_client_is_asked_whether_it_is_there(
     assert snapshot["seq"] <= first["seq"] <= second["seq"]
 
 
+def test_a_client_is_asked_though_there_is_much_to_say_to_others(
+    listen: Callable[..., Ear], client: Client, held: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "QUIET", 0.1)
+    ear = listen("unit=nobody")
+    snapshot = ear.next()
+    for number in range(30):
+        client.api("POST", "/units", {"name": f"busy-{number}", "prompt": "exit 0"})
+
+    first = ear.next()
+
+    assert snapshot and first and first["type"] == "ping"
+    assert snapshot["seq"] <= first["seq"] < snapshot["seq"] + 30
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [
