@@ -243,8 +243,9 @@ class Scheduler:
             return not self.awaited()
         # agents that are left go on, git steps would not
         open_ends = self._live.keys() if self.ending is Stop.AGENTS else self._live.keys() & self._in_git
-        # what could not be written down is found out about by the next start
-        return not open_ends - {item.unit for item in self._retained} - self._reports.delayed
+        # an end that could not be written down is found out about by the next start
+        ended = {item.unit for item in self._retained if not isinstance(item, Said | Prepared)}
+        return not open_ends - ended - self._reports.delayed
 
     def awaited(self) -> list[str]:
         """The units whose attempts a drain waits for: those that run, but not for a person's word. From any thread."""

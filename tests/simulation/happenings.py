@@ -8,6 +8,7 @@ from orchestrator_app.executors.base import Exited, Message, Said, Vanished
 from orchestrator_app.states import Status
 
 from .fake_host import Process
+from .orderly import stop
 from .plan import DAY, Luck, Op
 from .world import World
 
@@ -381,7 +382,7 @@ _OPS = {
     function.__name__: function
     for function in (
         *(submit, hold, let_go, decide, resolve, edit, restart, comment, see, dispatch),
-        *(agent, step, flow, git, time, client),
+        *(agent, step, flow, git, time, client, stop),
         *(crash, disk_fails, disk_answers_late, watcher_raises, wall_is_set, suspend, git_fails, stranger_commits),
         *(start_fails, spawn_fails, late_words, deaf, hangs, answer_not_written, room, client_breaks, reports_wait),
     )

@@ -73,6 +73,7 @@ WORK = {
     "dispatch": 1,
     "time": 5,
     "client": 6,
+    "stop": 1,
 }
 #: What goes wrong. A history has only some of these (swarm testing): the others would hide what each brings to light.
 NEMESES = {

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator_app.states import Status
+from orchestrator_app.stopping import Stop
 
 from .fake_disk import Crash
 from .plan import DAY, Plan, project_of
@@ -219,6 +220,23 @@ def _dies_before_acting(world):
         append(world.log, records[:1])
 
     return only_the_unit
+
+
+def test_a_stop_of_the_agents_waits_for_one_whose_words_could_not_be_written_down(worlds):
+    world = worlds()
+    submit(world, "u0")
+    process(world, "u0").says(type="progress", percent=5)
+    world.disk.refusals = 1
+    world.stopping = True
+
+    world.scheduler.stop(Stop.AGENTS)
+    world.step()
+
+    assert not world.scheduler._finished()
+    world.host.receive()
+    world.host.obeys(process(world, "u0"))
+    goes_on(world)
+    assert world.scheduler._finished()
 
 
 def test_starting_over_is_repeated_until_it_succeeds_and_begins_nothing_twice(worlds):
