@@ -75,7 +75,7 @@ def test_f22_what_a_killed_server_left_behind_holds_nobody_up(state: Path) -> No
 
 
 @pytest.mark.parametrize("forged", [{"start_time": 1}, {"boot_id": "of another start of this machine"}, {"pid": 2**40}])
-def test_f6_a_number_that_now_belongs_to_a_stranger_names_no_server(
+def test_f9_a_number_that_now_belongs_to_a_stranger_names_no_server(
     root: Path, state: Path, stranger: subprocess.Popen, forged: dict[str, Any]
 ) -> None:
     for name in ("lock", "server.json"):

@@ -331,7 +331,7 @@ def container(root: Path, wait_until: Wait) -> Iterator[Container]:
     container.popen.wait(30)
 
 
-def test_f15_f33_as_process_1_it_hears_signals_ends_its_agents_in_order_and_keeps_no_zombies(
+def test_f15_as_process_1_it_keeps_no_zombies_hears_signals_and_ends_its_agents_in_order(
     container: Container, start: Start, wait_until: Wait
 ) -> None:
     root, agent = container.root, Agent(container.root, "long")
