@@ -1,7 +1,9 @@
 """Logs as crashes leave them: of either format, with damaged files, killed or failing at the n-th effect.
 
 Run as a program it kills copies of a project at the first, second, third … effect of an action, until one gets through:
-`python log_kit.py ACTION SOURCE FOLDER [ARGUMENT]`. It forks before DuckDB is used.
+`python log_kit.py ACTION SOURCE FOLDER STEP [ARGUMENT]`. It forks before DuckDB is used.
+
+`LOG_TRIALS=20 pytest tests/integration/test_log_*.py` tries twenty times as much as the build does.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from orchestrator_app.store.records import Event, Record, Transition
 from orchestrator_app.store.recovery import CONFIG
 
 HERE = Path(__file__).parent
+#: How many times as much is tried as in an ordinary run.
+TRIALS = int(os.environ.get("LOG_TRIALS", "1"))
 #: What changes files. Each is killed or fails before it has done anything, a copy after it has done half.
 EFFECTS = ("replace", "link", "unlink", "rmdir", "mkdir", "fsync")
 
@@ -163,17 +167,18 @@ ACTIONS: dict[str, Callable[..., object]] = {
 }
 
 
-def kill_everywhere(action: str, source: Path, folder: Path, *argument: str) -> list[Path]:
-    """Copies of a project, each killed at another effect of an action."""
-    command = [sys.executable, __file__, action, str(source), str(folder), *argument]
+def kill_everywhere(action: str, source: Path, folder: Path, *argument: str, step: int = 1) -> list[Path]:
+    """Copies of a project, each killed at another effect of an action: at each, or one of `step` where time is dear."""
+    step = max(1, step // TRIALS)
+    command = [sys.executable, __file__, action, str(source), str(folder), str(step), *argument]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)])}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr
     return sorted(folder.iterdir())
 
 
-def _main(action: str, source: str, folder: str, *argument: str) -> None:
-    for at in range(1, 500):
+def _main(action: str, source: str, folder: str, step: str, *argument: str) -> None:
+    for at in range(1, 500, int(step)):
         copy = Path(folder) / f"{at:03d}"
         shutil.copytree(source, copy)
         child = os.fork()

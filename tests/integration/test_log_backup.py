@@ -197,7 +197,7 @@ def test_killed_at_any_point_of_a_restore_the_log_is_the_old_one_or_the_backup(p
     abandon(log)
     (project / "runs" / "u12" / "1").mkdir(parents=True)
 
-    killed = kill_everywhere("restore", project, tmp_path / "killed", str(tmp_path / "b.duckdb"))
+    killed = kill_everywhere("restore", project, tmp_path / "killed", str(tmp_path / "b.duckdb"), step=2)
 
     ends = []
     for folder in killed:
