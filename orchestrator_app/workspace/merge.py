@@ -25,10 +25,10 @@ from orchestrator_app.workspace.places import (
     words_of,
 )
 from orchestrator_app.workspace.process import Completed
+from orchestrator_app.workspace.removal import delete_worktree
 from orchestrator_app.workspace.worktrees import (
     CHECKOUT_TIMEOUT,
     base_ref,
-    delete_worktree,
     open_place,
     repository_lock,
     unit_ref,

@@ -7,11 +7,8 @@ can write.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-import shutil
-import stat
 import threading
 import uuid
 from collections.abc import Container
@@ -34,8 +31,7 @@ from orchestrator_app.workspace.places import (
     words_of,
 )
 from orchestrator_app.workspace.process import Completed
-
-logger = logging.getLogger(__name__)
+from orchestrator_app.workspace.removal import delete_worktree, sweep_deleted
 
 CHECKOUT_TIMEOUT = 600.0  # seconds; a large repository on a slow disk
 DIFF_LIMIT = 2_000_000  # bytes of a diff that anyone is shown
@@ -94,37 +90,6 @@ def open_place(root: Path) -> Place:
     return place
 
 
-def delete_worktree(place: Place, path: Path) -> None:
-    """Delete a worktree and git's record of it. Renamed first: a half-deleted one must look neither like work nor like
-    a record."""
-    worktree = linked_place(place, path)
-    if os.path.lexists(path):
-        path.rename(path.with_name(_gone()))
-    if worktree:
-        worktree.git_dir.rename(place.common_dir / _gone())
-    sweep_deleted(place.common_dir)
-    sweep_deleted(path.parent)
-
-
-def _gone() -> str:
-    return f".gone-{uuid.uuid4().hex}"
-
-
-def sweep_deleted(parent: Path) -> None:
-    """Delete what was renamed to be deleted in `parent`, also what a crash has left of it.
-
-    What can't be deleted (another user's files) stays and harms nothing: it is no worktree any more.
-    """
-    for gone in parent.glob(".gone-*"):
-        try:
-            if gone.is_dir() and not gone.is_symlink():
-                shutil.rmtree(gone, onerror=_force)
-            else:
-                gone.unlink()
-        except OSError as error:
-            logger.warning("%s can't be deleted (%s); delete it by hand", gone, error.strerror)
-
-
 class Worktrees:
     """The worktrees of one project. Safe to use from several threads, for one unit from one thread at a time."""
 
@@ -177,6 +142,8 @@ class Worktrees:
         Raises WorkspaceError when HEAD isn't the unit's branch, or a conflict is unresolved; then nothing has changed.
         """
         worktree = self._existing(unit)
+        if half_made(worktree):  # what is missing there was never deleted by anybody
+            return None
         drop_stale_locks(worktree, unit_ref(unit))
         self._check_head(unit, worktree)
         try:
@@ -297,10 +264,15 @@ class Worktrees:
     def _update_ref(self, *args: str, ok: Container[int] = (0,)) -> Completed:
         """Make, move or delete a branch of ours; a lock on it that outlasts all patience was left by a killed git."""
         update = ["update-ref", *args]
-        done = run_git(update, self._place, ok=(0, 1, 128), lock_patience=0.3)
+        refs = [arg for arg in args if arg.startswith("refs/")]
+        try:
+            done = run_git(update, self._place, ok=(0, 1, 128), lock_patience=0.3)
+        except PassingError:  # killed: perhaps when all was done, so that nobody would look for its locks again
+            drop_ref_locks(self._place.common_dir, *refs)
+            raise
         if done.code in ok and not locked_by(done.err):
             return done
-        drop_ref_locks(self._place.common_dir, *(arg for arg in args if arg.startswith("refs/")))
+        drop_ref_locks(self._place.common_dir, *refs)
         return run_git(update, self._place, ok=ok)
 
     def _moved(self, unit: str, path: Path) -> Place | None:
@@ -414,11 +386,3 @@ def _mend_pointer(unit: str, worktree: Place) -> None:
 
 def _paths(files: list[str]) -> bytes:
     return b"".join(os.fsencode(file) + b"\0" for file in files)
-
-
-def _force(function, path, _error) -> None:
-    """An agent may have left directories that can't be written; they are ours to delete."""
-    for one in (os.path.dirname(path), path):
-        if not os.path.islink(one) and os.path.exists(one):
-            os.chmod(one, os.stat(one).st_mode | stat.S_IRWXU)
-    function(path)

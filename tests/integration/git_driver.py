@@ -137,7 +137,8 @@ class Life:
                 assert isinstance(built.result, Nothing), built
             self.note("advance")
         crew.clean(unit, merged=True)
-        left = (self.project.state / "worktrees" / unit, self.root / ".git" / "refs" / "heads" / "orch" / unit)
+        branch = self.root / ".git" / "refs" / "heads" / "orch" / unit
+        left = (self.project.state / "worktrees" / unit, branch, branch.with_name(f"{unit}.lock"))
         until = time.monotonic() + 20
         while any(one.exists() for one in left):
             assert time.monotonic() < until, f"waited in vain for {unit} to be removed"
