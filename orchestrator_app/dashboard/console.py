@@ -60,6 +60,7 @@ class Console(JSComponent):
 
     def release(self, *_: Any) -> None:
         """The browser session has ended."""
+        self._document = None
         self._feed.close()
         self._leave()
 
@@ -67,11 +68,12 @@ class Console(JSComponent):
 
     def soon(self, function: Callable[[], None]) -> None:
         """Run on this session's own thread, with its document. From any thread."""
-        if self._document is not None:
+        document = self._document
+        if document is not None:
             try:
-                self._document.add_next_tick_callback(function)
-            except RuntimeError:
-                self._feed.close()  # the session has been destroyed in between
+                document.add_next_tick_callback(function)
+            except (RuntimeError, AttributeError):  # the session has been destroyed in between: Bokeh took it apart
+                self._feed.close()
 
     def tell(self, number: int, payload: Any) -> None:
         if self._screen is not None and self._screen.number == number:
