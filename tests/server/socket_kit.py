@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from typing import Any
 
 import websocket
 from raw_client import Client
+
+PATIENCE = 20.0
+"""Seconds to wait for a message (a limit, never an expectation)."""
 
 
 class Ear:
@@ -21,7 +25,7 @@ class Ear:
             f"ws://{client.host}/ws{'?' if query else ''}{query}",
             header=[f"Authorization: Bearer {token or client.token}"],
             suppress_origin=True,
-            timeout=20.0,
+            timeout=PATIENCE,
             sockopt=[(socket.SOL_SOCKET, socket.SO_RCVBUF, room)] if room else [],
         )
 
@@ -40,9 +44,11 @@ class Ear:
 
     def until(self, type: str, **payload: Any) -> dict[str, Any]:
         """The next message of this type with these values in its payload."""
+        deadline = time.monotonic() + PATIENCE  # pings of the server come all the time
         while True:
             message = self.next()
             assert message is not None, f"closed with {self.code} before {type}"
+            assert time.monotonic() < deadline, f"no {type} came, but {[each['type'] for each in self.messages]}"
             said = message.get("payload", message)
             if message["type"] == type and all(said.get(name) == value for name, value in payload.items()):
                 return message
