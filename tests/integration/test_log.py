@@ -15,6 +15,7 @@ import duckdb
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from log_kit import TRIALS
 
 import orchestrator_app.store as store
 from orchestrator_app.errors import StoreError
@@ -227,14 +228,13 @@ while True:
     log.append([submit(seq + 1), note(seq + 2)])
     seq += 2
     print(seq, flush=True)
-    if seq % 10 == 0:
-        log._upkeep.put_in_now()
+    log._upkeep.put_in_now()
 """
 
 
-def test_kill_9_at_any_moment_loses_no_acknowledged_record(tmp_path):
+def test_f17_kill_9_at_any_moment_of_commits_and_checkpoints_loses_no_acknowledged_record(tmp_path):
     chance = random.Random(4)
-    for _ in range(12):
+    for _ in range(6 * TRIALS):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path), str(Path(__file__).parent)], stdout=subprocess.PIPE
         )
