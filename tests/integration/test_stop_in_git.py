@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from orchestrator_app.errors import NoServerError
 from orchestrator_app.stopping import Stop
 from orchestrator_app.workspace import merge
 from orchestrator_app.workspace.worktrees import Worktrees
@@ -86,3 +87,14 @@ def test_f33_an_attempt_that_had_not_begun_does_not_when_the_agents_are_to_end(s
 
     assert began is None
     assert project.unit("a").failures == 0
+
+
+def test_f33_a_request_that_comes_after_the_last_step_is_refused_at_once(make) -> None:
+    orchestrator = make().orchestrator
+    orchestrator._scheduler.stop(Stop.LEAVE)
+
+    late = orchestrator.request("submit", units=[{"name": "late"}])
+
+    with pytest.raises(NoServerError, match="nothing was done: ask the next one"):
+        late.result(10)
+    assert "late" not in orchestrator.board.units
