@@ -2,7 +2,7 @@
 
 Each request carries a token that the log must show where it took effect. The journal has a line before each request
 and one after it: `ok` with the `seq` it was told, `refused`, or `unknown` (the server died in between). What is unknown
-is asked for again with the same token, as a person would: it must not happen twice.
+is asked for again with the same token and key, as a careful program would: it must not happen twice.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Operator(threading.Thread):
         self.token = (stage.state / "token").read_text().strip() if (stage.state / "token").exists() else ""
         self.journal = open(stage.told / f"{name}.jsonl", "ab", buffering=0)  # noqa: SIM115  closed with the thread
         self.numbers = 0
-        self.again: list[tuple[str, str, str, dict[str, Any], int | None]] = []
+        self.again: list[tuple[str, str, str, dict[str, Any], int | None, str]] = []
 
     def run(self) -> None:
         while not self.crowd.over.is_set():
             time.sleep(self.chance.random() * PAUSE)
             try:
                 if self.again and self.chance.random() < 0.7:
-                    self.send(*self.again[0], repeated=True)
+                    self.send(*self.again[0])
                     self.again.pop(0)
                 else:
                     self.do_something()
@@ -144,11 +144,13 @@ class Operator(threading.Thread):
         return f"token-{self.name}-{self.new_number()}-"
 
     def send(
-        self, method: str, path: str, token: str, body: dict[str, Any], version: int | None, repeated: bool = False
+        self, method: str, path: str, token: str, body: dict[str, Any], version: int | None, key: str = ""
     ) -> None:
-        """One request that changes something, with its lines in the journal."""
-        number = self.new_number()
+        """One request that changes something, with its lines in the journal. `key`: that of the first try."""
+        number, repeated = self.new_number(), bool(key)
+        key = key or f"{self.name}-{number}"
         connection, headers = self.connect()
+        headers["Idempotency-Key"] = key
         if version is not None:
             headers["If-Match"] = f'"{version}"'
         about = {"id": number, "method": method, "path": path, "token": token, "body": body, "version": version}
@@ -157,7 +159,7 @@ class Operator(threading.Thread):
             status, answer = self.exchange(connection, method, path, headers, body)
         except NOBODY as error:
             self.note({"id": number, "result": "unknown", "why": repr(error)[:200]})
-            self.again.append((method, path, token, body, version))
+            self.again.append((method, path, token, body, version, key))
             return
         if status < 300:
             self.note({"id": number, "result": "ok", "seq": answer["seq"], "answer": answer})
@@ -165,7 +167,7 @@ class Operator(threading.Thread):
             self.note({"id": number, "result": "refused", "status": status, "why": str(answer.get("detail"))[:300]})
         else:
             self.note({"id": number, "result": "unknown", "status": status, "why": str(answer.get("detail"))[:300]})
-            self.again.append((method, path, token, body, version))
+            self.again.append((method, path, token, body, version, key))
 
     def ask(self, method: str, path: str) -> Any:
         connection, headers = self.connect()

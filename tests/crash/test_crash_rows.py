@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,13 +47,15 @@ class Play:
     def client(self) -> Client:
         return connect(self.stage.root)
 
-    def submit(self, *names: str, **fields: Any) -> Any:
-        return self.client.post("/units", {"units": [{"name": name, **fields} for name in names]})
+    def submit(self, *names: str, key: str = "", **fields: Any) -> Any:
+        body = {"units": [{"name": name, **fields} for name in names]}
+        headers = {"Idempotency-Key": key} if key else {}
+        return json.loads(self.client.call("POST", "/units", body=body, headers=headers).data)
 
-    def submit_to_a_dying_server(self, server: Server, point: str) -> None:
+    def submit_to_a_dying_server(self, server: Server, point: str, key: str = "") -> None:
         """Nobody learns whether it happened: the server dies before it answers."""
         with pytest.raises(NoServerError):
-            self.submit("a")
+            self.submit("a", key=key)
         assert server.process.wait(20) == -9
         assert server.died_at() == point
 
@@ -136,12 +139,14 @@ def test_f3_what_was_committed_but_not_broadcast_is_shown_to_whoever_comes_back(
 
 def test_f8_a_request_that_is_repeated_after_a_lost_reply_happens_once(play: Play) -> None:
     server = play.serve("http-reply:before")
-    play.submit_to_a_dying_server(server, "http-reply:before")
+    play.submit_to_a_dying_server(server, "http-reply:before", key="k")
 
     play.serve()
     with pytest.raises(Refused, match="exists already"):
         play.submit("a")
+    answer = play.submit("a", key="k")
 
+    assert answer == {"units": ["a"], "seq": 1}
     assert [trigger for trigger, _ in play.story()].count("submit") == 1
 
 
