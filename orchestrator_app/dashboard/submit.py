@@ -6,7 +6,6 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-import panel as pn
 import panel_material_ui as pmui
 
 from orchestrator_app.dashboard.console import Console
