@@ -14,7 +14,8 @@ from socket_kit import Ear
 from test_edge import METHODS, OPEN, paths_of
 
 from orchestrator_app.agents.channel import attempt_of, attempt_token, say
-from orchestrator_app.errors import NotFoundError
+from orchestrator_app.api.attempts import AttemptChannel
+from orchestrator_app.errors import NotFoundError, OrchError
 
 
 class Attempt:
@@ -132,6 +133,18 @@ def test_a_fenced_attempt_is_refused_whatever_it_says(attempt: Attempt, wait_unt
     assert (ear.code, late.code) == (4409, 4409)
     assert greeting and greeting["payload"]["attempt"] == 2
     assert attempt.events() == []
+
+
+def test_what_comes_in_as_an_attempt_is_fenced_is_not_kept(running: Running, attempt: Attempt) -> None:
+    assert attempt.token
+    folder = running.state / "runs" / attempt.name
+
+    for number in (0, 2):
+        (folder / str(number)).mkdir()
+        with pytest.raises(OrchError, match=f"^attempt {number} of {attempt.name} is over; this was not kept$"):
+            AttemptChannel(running.serving, attempt.name, number).hear('{"type":"heartbeat"}', {"type": "heartbeat"})
+
+    assert [path for number in (0, 2) for path in (folder / str(number)).iterdir()] == []
 
 
 def test_a4_the_token_of_an_attempt_opens_nothing_but_its_channel(
