@@ -24,6 +24,8 @@ Wait = Callable[..., Any]
 def server(tmp_path: Path) -> Iterator[Server]:
     server = Server(make_project(tmp_path / "work", SETTINGS.replace("grace = 1", "grace = 600")))
     yield server
+    for there in server.root.glob("*.there"):
+        there.with_suffix(".go").touch()  # whatever went wrong, no agent stays
     server.popen.kill()
     server.popen.wait(30)
 
