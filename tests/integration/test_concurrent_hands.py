@@ -284,3 +284,29 @@ def test_f8_a_key_that_is_none_is_refused(world):
     for key in ("", "a b", "x" * 201, "ä", "a\n", 3):
         with pytest.raises(OrchError, match="1 to 200 printable characters"):
             world.queue("ana", "dispatch", paused=True, key=key)
+
+
+# -- what hands write is text
+
+
+def test_a9_no_word_of_a_person_or_an_agent_becomes_part_of_a_command(world):
+    hostile = [
+        "$(touch canary)",
+        "`touch canary`",
+        "; touch canary #",
+        "'\"\n| touch canary",
+        "--help",
+        "${IFS}",
+        "%n%s",
+    ]
+    world.bring("error", [f"u{number}" for number in range(len(hostile))])
+
+    for number, words in enumerate(hostile):
+        world.queue("ana", "edit", f"u{number}", set={"prompt": words, "labels": [words]})
+        world.queue("ana", "retry", f"u{number}", feedback=words)
+    world.step()
+
+    for spec, words in zip(world.executor.started[-len(hostile) :], hostile, strict=True):
+        assert spec.argv == ("true",)
+        assert spec.env["ORCH_FEEDBACK"] == words
+        assert spec.prompt.endswith(f"{words}\n\nFeedback on the attempt before:\n{words}")

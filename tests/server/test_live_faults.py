@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import websocket
+from bokeh.util.token import generate_jwt_token, generate_session_id
 from raw_client import Client
 
 from orchestrator_app.claim import server_info
@@ -332,6 +333,33 @@ def test_a17_f28_pages_that_were_opened_and_left_are_given_back(running, console
 
     assert running.serving._server.get_sessions("/") == [] and len(board._watchers) == before
     wait_until(gone, what="the documents of the pages to be let go of")
+
+
+@pytest.mark.parametrize("forged", ["by another key", "expired", "with another id"])
+def test_a16_a_socket_with_a_forged_or_expired_token_is_closed_without_a_word(running, client, forged, caplog):
+    app, edge = running.serving._server._tornado, running.serving.edge
+    sessions = len(running.serving._server.get_sessions("/"))
+    key = b"another key of somebody" if forged == "by another key" else app.secret_key
+    number = generate_session_id(key, signed=True)
+    token = generate_jwt_token(number, key, signed=True, expiration=-10 if forged == "expired" else 300)
+    if forged == "with another id":
+        payload, _, signature = token.rpartition(".")
+        token = f"{payload[:-2]}xx.{signature}"
+
+    connection = websocket.create_connection(
+        f"ws://{client.host}/ws",
+        cookie=f"{edge.cookie_name}={edge.new_cookie()}",
+        origin=client.origin,
+        subprotocols=["bokeh", token],
+        timeout=20.0,
+    )
+    with pytest.raises((ConnectionError, websocket.WebSocketConnectionClosedException)):
+        while connection.recv():
+            pass
+        raise ConnectionError("it was closed")
+    connection.shutdown()
+
+    assert len(running.serving._server.get_sessions("/")) == sessions
 
 
 # -- the loop
