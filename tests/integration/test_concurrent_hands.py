@@ -302,7 +302,7 @@ def test_a9_no_word_of_a_person_or_an_agent_becomes_part_of_a_command(world):
     world.bring("error", [f"u{number}" for number in range(len(hostile))])
 
     for number, words in enumerate(hostile):
-        world.queue("ana", "edit", f"u{number}", set={"prompt": words, "labels": [words]})
+        world.queue("ana", "edit", f"u{number}", set={"prompt": words})
         world.queue("ana", "retry", f"u{number}", feedback=words)
     world.step()
 
