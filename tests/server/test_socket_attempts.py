@@ -71,7 +71,7 @@ def test_what_an_attempt_says_takes_the_way_of_its_file(attempt: Attempt, wait_u
     assert greeting and greeting["payload"] == {"unit": attempt.name, "attempt": 1, "phase": "RUN"}
     assert [first, second] == [{"type": "ok", "pos": event["pos"]} for event in events]
     assert [(event["type"], event["message"]) for event in events] == [("progress", "half"), ("note", "two\nlines")]
-    assert attempt.unit()["progress"] == {"percent": 40, "step": "half"}
+    wait_until(lambda: attempt.unit()["progress"] == {"percent": 40, "step": "half"})
 
 
 def test_an_attempt_asks_and_hears_the_answer_and_hears_it_again_when_it_comes_back(
