@@ -143,7 +143,7 @@ class Agent:
                 self.mark("LEFT", path=path)
                 return
         done = subprocess.run(["git", "rev-parse", "HEAD"], stdout=subprocess.PIPE, text=True)
-        self.mark("COMMIT", sha=done.stdout.strip())
+        self.mark("COMMIT", sha=done.stdout.strip(), path=path)
 
     def leave_a_child(self) -> None:
         child = subprocess.Popen(["sleep", "120"], start_new_session=True, stdout=subprocess.DEVNULL)
