@@ -4,6 +4,7 @@ twice is done once; and what the scheduler does in the same moment leaves one de
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from orchestrator_app import repeats
 from orchestrator_app.errors import IllegalMoveError, KeyReusedError, OrchError, StaleVersionError, UsageError
 from orchestrator_app.states import Status
 from orchestrator_app.testing import assert_consistent
+from orchestrator_app.workspace import merge
 
 PAGE = Path(__file__).parents[2] / "docs" / "operating.md"
 
@@ -310,3 +312,39 @@ def test_a9_no_word_of_a_person_or_an_agent_becomes_part_of_a_command(world):
         assert spec.argv == ("true",)
         assert spec.env["ORCH_FEEDBACK"] == words
         assert spec.prompt.endswith(f"{words}\n\nFeedback on the attempt before:\n{words}")
+
+
+# -- a merge under way
+
+
+@pytest.mark.parametrize("step", ["build", "advance"])
+@pytest.mark.parametrize("kind", ["cancel", "pause"])
+def test_a_request_in_the_middle_of_a_merge_wins_and_the_log_says_what_became_of_the_merge(
+    make, wait_until, monkeypatch, step, kind
+):
+    project = make()
+    project.script("a", does="echo done > work.txt")
+    begun, go, real = threading.Event(), threading.Event(), getattr(merge, step)
+
+    def held(*args, **kwargs):
+        begun.set()
+        assert go.wait(60)
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(merge, step, held)
+        project.submit("a")
+        assert begun.wait(30)
+        project.ask(kind, "a")
+        go.set()
+    project.until("a", "CANCELLED" if kind == "cancel" else "PAUSED")
+    wait_until(lambda: project.orchestrator._scheduler._live == {}, what="the merge to end")
+    made = "work.txt" in project.git("ls-tree", "--name-only", "main").split()
+    notes = project.orchestrator.rows("SELECT message FROM event WHERE unit = 'a' AND type = 'merge-late'")
+    assert (made, len(notes)) == ((True, 1) if step == "advance" else (False, 0))
+    assert project.story("a")[-1] == kind
+
+    project.ask("reopen" if kind == "cancel" else "resume", "a")
+    project.until("a", "DONE")
+    assert project.on_main("work.txt") == "done\n"
+    assert project.git("log", "--oneline", "--merges", "main").count("Merge unit a") == 1
