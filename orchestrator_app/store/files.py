@@ -46,6 +46,7 @@ def _copy(source: int, target: int) -> None:
         offset += len(piece)
         while piece:
             piece = piece[os.write(target, piece) :]
+        os.fdatasync(target)  # bit by bit: a commit that comes in between waits for one piece, not for all
 
 
 def sync_folder(folder: Path) -> None:
