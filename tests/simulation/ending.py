@@ -44,13 +44,12 @@ def _faults_stop(world: World) -> None:
     world.host.spawn_fails = world.host.deaf = world.host.hangs = 0
     world.free = PLENTY
     world.boot()
-    world.executor.fails_to_start = 0
+    world.executor.fails_to_start = world.executor.fails_to_open = 0
     world.executor.held_back = set()
 
 
 def _run_until_idle(world: World) -> None:
     """Whatever is under way arrives; the server steps when it is woken, and sleeps when it is not."""
-    scheduler = world.scheduler
     for _ in range(SPIN):
         world.host.receive()
         world.host.tick()
@@ -59,10 +58,7 @@ def _run_until_idle(world: World) -> None:
             if world.strangers and world.chance.random() < 0.1:
                 world.strangers -= 1
                 stranger_commits(world, Luck(world.chance.getrandbits(30)))
-        timer = scheduler._next_timer(world.now)
-        executor = world.executor
-        due = timer is not None and timer <= 0
-        if not (due or scheduler._inbox or executor.woken or executor.would_report()):
+        if not world.wakes():
             return
         world.step()
     raise Violation(f"the server spins: {SPIN} steps without time going on")

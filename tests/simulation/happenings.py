@@ -315,6 +315,7 @@ def stranger_commits(world: World, luck: Luck) -> None:
 def start_fails(world: World, luck: Luck) -> None:
     if world.up:
         world.executor.fails_to_start = 1 + luck.below(3)
+        world.executor.fails_to_open = luck.below(3)
 
 
 def spawn_fails(world: World, luck: Luck) -> None:

@@ -206,6 +206,13 @@ class World:
         self._take_replies()
         self.check()
 
+    def wakes(self) -> bool:
+        """Whether anything would have the server's thread make a step now."""
+        timer = self.scheduler._next_timer(self.now)
+        if timer == 0 or self.scheduler._inbox or self.scheduler._astray is not None:
+            return True
+        return self.executor.woken or self.executor.would_report()
+
     def git(self, luck: Luck) -> None:
         """One step of a piece of git work."""
         if self.repository.orphans and luck.once_in(3):
