@@ -13,7 +13,10 @@ CHANGES = re.compile(r"^\s*(INSERT|UPDATE|DELETE|TRUNCATE|MERGE|REPLACE)\b", re.
 #: Who appends to the log: the gate, and what notes a repair in the log of a stopped project.
 WRITERS = {"gate.py", "keeping.py"}
 #: Where a page's document lives. Everything below is used by the scheduler's thread too.
-FACES = ("dashboard", "serve.py", "open_files.py", "app_hooks.py", "main.py", "demo", "api/socket.py", "api/listening.py")
+FACES = (
+    *("dashboard", "serve.py", "open_files.py", "app_hooks.py", "main.py", "demo"),
+    *("api/socket.py", "api/listening.py"),
+)
 
 
 def sources():
