@@ -61,9 +61,7 @@ def _start(context: Any) -> Serving:
 def _listen_to_signals(serving: Serving, server: BaseServer) -> None:
     """In the place of Bokeh, which by now listens to TERM itself, and to nothing else."""
     server.io_loop.asyncio_loop.remove_signal_handler(signal.SIGTERM)
-    signals = Signals()
-    signals.listen()
-    serving.obey(signals)
+    serving.obey(Signals())
 
 
 def _server_of(context: Any) -> BaseServer:

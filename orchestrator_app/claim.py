@@ -85,7 +85,6 @@ class Claim:
         self.after_crash = "pid" in before
         for draft in (*state.glob(".server.json.*"), *state.glob(".token.*")):
             draft.unlink(missing_ok=True)  # of a process that died while it wrote
-        self._announced = False
         self._about: dict[str, Any] = {
             "pid": os.getpid(),
             "start_time": start_time(os.getpid()),
@@ -126,7 +125,6 @@ class Claim:
             write_privately(path, json.dumps(self._about, indent=1) + "\n")
         except OSError as error:
             raise UsageError(f"{path} can't be written: {error.strerror}; make room or make it writable.") from None
-        self._announced = True
 
     def note_end(self) -> None:
         """Say that this server is ending, so that the next one waits for it."""
@@ -139,8 +137,7 @@ class Claim:
             return
         lock, self._lock = self._lock, -1
         with suppress(OSError):
-            if self._announced:
-                (self._state / "server.json").unlink(missing_ok=True)
+            (self._state / "server.json").unlink(missing_ok=True)
             port = self._about.get("port", self.last_port)
             _write(lock, {} if port is None else {"port": port})
         os.close(lock)
@@ -179,7 +176,7 @@ def server_info(state: Path) -> dict[str, Any] | None:
 def _is_alive(about: dict[str, Any]) -> bool:
     """Whether the process that wrote this about itself is alive, and not a stranger with its number."""
     pid = about.get("pid")
-    if not isinstance(pid, int) or pid <= 0 or about.get("boot_id") != boot_id():
+    if type(pid) is not int or pid <= 0 or about.get("boot_id", boot_id()) != boot_id():
         return False
     try:
         os.kill(pid, 0)

@@ -30,8 +30,13 @@ from urllib.parse import quote, urlencode
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.web import Application, OutputTransform, RequestHandler
 
+from orchestrator_app.agents.channel import attempt_of
+
 OPEN = frozenset({"/healthz", "/login", "/favicon.ico"})
 """The only paths that answer without a token. All are exact; none changes the project or tells about it."""
+
+CHANNEL = "/ws"
+"""The only path that the token of an attempt opens: there it hears of its answers and says what it says."""
 
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of a request's body."""
@@ -126,6 +131,10 @@ class Edge:
             return foreign
         if request.path in OPEN or self.has_token(request):
             return None
+        if self.attempt_of(request) is not None:
+            if request.path == CHANNEL and not is_bokehs(request):
+                return None
+            return Refusal(403, "Not for attempts", f"The token of an attempt opens {CHANNEL} and nothing else.")
         if not self.is_signed_in(request):
             return Refusal(401, "Not signed in", "Send the token of .orchestrator/token, or sign in at /login.")
         if changes_something(request) and "Origin" not in headers and headers.get("Sec-Fetch-Site") != "same-origin":
@@ -151,6 +160,11 @@ class Edge:
     def has_token(self, request: HTTPServerRequest) -> bool:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         return scheme.lower() == "bearer" and self.is_token(given)
+
+    def attempt_of(self, request: HTTPServerRequest) -> tuple[str, int] | None:
+        """The unit and number of the attempt that asks, by the token it was given ($ORCH_TOKEN)."""
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        return attempt_of(self._token.decode(), given) if scheme.lower() == "bearer" else None
 
     def is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.strip().encode(errors="replace"), self._token)
@@ -192,6 +206,11 @@ class Edge:
 
 def changes_something(request: HTTPServerRequest) -> bool:
     return request.method not in ("GET", "HEAD") or "Upgrade" in request.headers
+
+
+def is_bokehs(request: HTTPServerRequest) -> bool:
+    """Whether a page's own socket is asked for: it may have the same path as the API's (`CHANNEL`)."""
+    return "bokeh" in [word.strip() for word in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
 
 
 def safe_next(page: str) -> str:

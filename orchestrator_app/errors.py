@@ -45,6 +45,12 @@ class StaleVersionError(OrchError):
     http_status = 412
 
 
+class KeyReusedError(OrchError):
+    """A request came with the key of another one, which asked for something else."""
+
+    http_status = 422
+
+
 class NoServerError(OrchError):
     """No server runs for this project."""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from orchestrator_app.errors import IllegalMoveError, NotFoundError, WatcherWriteError
 from orchestrator_app.model import Board, Unit, fold_attention, fold_event, fold_transition, folding, item_of
+from orchestrator_app.repeats import Done, Repeats
 from orchestrator_app.states import ENDED, MOVES, Status, Trigger, triggers_from
 from orchestrator_app.store.log import Log, utc
 from orchestrator_app.store.records import AttentionChange, Event, Record, Session, Transition, Usage, Verdict
@@ -44,6 +45,7 @@ class Draft:
         self._dependents: dict[str, set[str]] = {}
         self._verdicts: dict[frozenset[str], Verdict] = {}
         self._paused: bool | None = None
+        self._repeats = Repeats()
 
     # -- reading through
 
@@ -107,6 +109,12 @@ class Draft:
         own = [row for row in self._story(name) if row.actor.startswith("operator:") and row.trigger != Trigger.SUBMIT]
         return [*self.board.decided(name), *own]
 
+    def repeated(self, cause: str) -> Done | None:
+        """What was done under the key that this cause was made from, if anything was."""
+        return self._repeats.find(cause) or (
+            self._parent.repeated(cause) if self._parent else self.board.repeats.find(cause)
+        )
+
     def closes_cycle(self, name: str, blocker: str) -> bool:
         """Whether `name` waiting for `blocker` would have it wait, in the end, for itself."""
         seen, todo = set(), [blocker]
@@ -127,6 +135,8 @@ class Draft:
     def merge(self, draft: Draft) -> None:
         """Take over all of a nested draft."""
         self.records += draft.records
+        for record in draft.records:
+            self._repeats.fold(record)
         self._units.update(draft._units)
         self._items.update(draft._items)
         self._verdicts.update(draft._verdicts)

@@ -22,6 +22,7 @@ import param
 from param.parameterized import Event as ParamEvent
 
 from orchestrator_app.errors import NotFoundError, ReadOnlyModelError
+from orchestrator_app.repeats import Repeats
 from orchestrator_app.states import ENDED, Status, Trigger
 from orchestrator_app.store.records import AttentionChange, Event, Record, Session, Transition, Usage, Verdict
 
@@ -341,6 +342,8 @@ class Board(Folded):
         self._watchers: dict[object, Watcher] = {}
         self._settled: OrderedDict[int, AttentionChange] = OrderedDict()
         self._decided: deque[Transition] = deque(maxlen=REMEMBERED)
+        #: What requests with a key have led to.
+        self.repeats = Repeats()
 
     # -- reading, from any thread
 
@@ -429,6 +432,7 @@ class Board(Folded):
             _folding.active = outer
 
     def _apply(self, record: Record) -> None:
+        self.repeats.fold(record)
         match record:
             case Transition():
                 unit = self._units.get(record.unit)

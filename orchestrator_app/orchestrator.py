@@ -18,8 +18,9 @@ from orchestrator_app.gate import Gate, new_cause
 from orchestrator_app.model import Board, folding
 from orchestrator_app.operators import default_operator
 from orchestrator_app.policy.fit import misfits
+from orchestrator_app.repeats import cause_of
 from orchestrator_app.requests import KINDS, Request
-from orchestrator_app.scheduler import Scheduler
+from orchestrator_app.scheduler import OVER, Scheduler
 from orchestrator_app.settings import FILE_NAME, Project
 from orchestrator_app.stopping import Stop
 from orchestrator_app.store.exporter import Exporter
@@ -103,6 +104,12 @@ class Orchestrator:
         self.exporter.start()
         scheduler.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether there is somebody who decides: else nothing can be changed, awaited or ended."""
+        scheduler = self._scheduler
+        return scheduler is not None and scheduler.alive
+
     def stop(self, how: Stop = Stop.LEAVE) -> None:
         """End in order: the scheduler's thread, the export, the log. `how` says what becomes of running attempts.
 
@@ -122,23 +129,37 @@ class Orchestrator:
             self.log.close()
 
     def request(
-        self, kind: str, unit: str | None = None, *, actor: str | None = None, version: int | None = None, **args: Any
+        self,
+        kind: str,
+        unit: str | None = None,
+        *,
+        actor: str | None = None,
+        version: int | None = None,
+        key: str | None = None,
+        **args: Any,
     ) -> Future:
         """Queue a request (see `requests.KINDS`) and return the Future of its answer, a dict.
 
         The Future raises an OrchError where the request is refused. `version` is the version of the unit that the
-        requester saw; given, the request is refused when the unit has changed since.
+        requester saw; given, the request is refused when the unit has changed since. `key` is the requester's own name
+        for this one wish: sent again with the same key, it is done once and answered the same.
         """
         if folding():
             raise WatcherWriteError("a watcher may not write: it observes; send the request from another thread")
-        if self._scheduler is None:
+        scheduler = self._scheduler  # once: a stop may take it away meanwhile
+        if scheduler is None and self.log is not None:
+            raise NoServerError(OVER)
+        if scheduler is None:
             raise OrchError("the orchestrator is not running: start it first")
-        if not self._scheduler.alive:
-            raise OrchError(f"nothing can be changed now: {self._scheduler.fault}")
+        if not scheduler.alive:
+            raise OrchError(f"nothing can be changed now: {scheduler.fault}")
         if kind not in KINDS:
             raise OrchError(f"no request {kind!r}; there are {', '.join(KINDS)}")
-        request = Request(kind, unit, actor or f"operator:{default_operator()}", args, new_cause(), version)
-        self._scheduler.put(request)
+        actor = actor or f"operator:{default_operator()}"
+        asked = {"kind": kind, "unit": unit, "version": version, "args": args}
+        cause = new_cause() if key is None else cause_of(key, actor, asked)
+        request = Request(kind, unit, actor, args, cause, version)
+        scheduler.put(request)
         return request.future
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
@@ -149,7 +170,7 @@ class Orchestrator:
             return self.log.rows(sql, params)
         except Exception:
             if self._scheduler is None:  # it was closed meanwhile
-                raise NoServerError("the server is stopping: ask the next one") from None
+                raise NoServerError(OVER) from None
             raise
 
     def status(self) -> dict[str, Any]:

@@ -9,21 +9,35 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from orchestrator_app.agents.command import output_tail, spec_for
 from orchestrator_app.executors.base import AttemptSpec, Exited, Message, Report, Said, Vanished
 from orchestrator_app.gate import SCHEDULER, Draft, new_cause
 from orchestrator_app.model import Unit
-from orchestrator_app.policy import attention, outcome
+from orchestrator_app.policy import attention, outcome, retry
 from orchestrator_app.policy.outcome import Decision
 from orchestrator_app.settings import Phase, Project
 from orchestrator_app.states import Status, Trigger
-from orchestrator_app.workspace.crew import Botched, Crew, MergeAdvanced, MergeBuilt, Prepared, Result, Sealed
-from orchestrator_app.workspace.merge import Blocked, Built, Conflict, Moved, Nothing
+from orchestrator_app.workspace.crew import (
+    Botched,
+    Crew,
+    Delayed,
+    MergeAdvanced,
+    MergeBuilt,
+    Prepared,
+    Result,
+    Sealed,
+)
+from orchestrator_app.workspace.merge import Advanced, Blocked, Built, Conflict, Moved, Nothing
 
 LEVELS = ("info", "warning", "error")
 SPOKEN = ("progress", "ask", "usage", "review", "heartbeat", "session", "test", "note", "defer")
+
+
+#: Git work that fails for a passing fault (no room, a lock) is tried again this many times, then a person is asked.
+PASSING_TRIES = 8
 
 
 class Reports:
@@ -36,6 +50,10 @@ class Reports:
         self.crew = crew
         self.prepared: list[AttemptSpec] = []
         self.git_work: list[Callable[[], None]] = []
+        #: Of each unit, how many passing faults of git it has met in a row, in the life of this server.
+        self._passing: dict[str, int] = {}
+        #: Units whose work is to be committed when there is room again: a stop does not wait for that.
+        self.delayed: set[str] = set()
 
     def forget(self) -> None:
         """The draft was not committed: nothing follows from it."""
@@ -47,6 +65,8 @@ class Reports:
             return True
         unit = draft.unit(item.unit)
         current = unit.attempt == item.attempt
+        if isinstance(item, Sealed | Botched):
+            self.delayed.discard(unit.name)
         match item:
             case Said():
                 for message in item.messages:
@@ -55,39 +75,28 @@ class Reports:
             case Exited():
                 return self._exited(draft, unit, item, current)
             case Vanished():
-                if current and unit.status is Status.RUNNING:
-                    self._move(draft, unit, Decision(Trigger.LOSE, item.reason))
-                return True
+                return self._vanished(draft, unit, item, current)
             case Prepared():
+                self._passing.pop(unit.name, None)
                 return self._on_prepared(draft, unit, item, current)
             case Sealed():
-                if current and unit.status is Status.RUNNING:
-                    if item.commit:
-                        message = f"committed {item.commit[:12]}"
-                        draft.event(
-                            unit.name,
-                            "commit",
-                            actor=SCHEDULER,
-                            cause=new_cause(),
-                            message=message,
-                            data={"commit": item.commit},
-                        )
-                    self._conclude(draft, unit, item.exited)
-                return True
+                return self._sealed(draft, unit, item, current)
+            case Delayed():
+                self.delayed.add(unit.name)
+                self._note(draft, unit, "git-delayed", f"{item.why}; tried again in {item.pause:.0f} s")
+                return False
             case MergeBuilt():
                 return self._merge_built(draft, unit, item, current)
             case MergeAdvanced():
                 return self._merge_advanced(draft, unit, item, current)
             case Botched():
-                if current and unit.status is Status.RUNNING:
-                    self._botched(draft, unit, item.why)
-                return True
+                return self._botched(draft, unit, item, current)
         raise TypeError(f"no such report: {item!r}")
 
     def fail_unexpectedly(self, draft: Draft, name: str, attempt: int, error: Exception) -> None:
         """A report that this code could not digest: the unit goes to a person, with the reason."""
         if draft.has(name) and draft.unit(name).status is Status.RUNNING and draft.unit(name).attempt == attempt:
-            self._botched(draft, draft.unit(name), f"unexpected error: {type(error).__name__}: {error}")
+            self._fail(draft, draft.unit(name), f"unexpected error: {type(error).__name__}: {error}")
 
     # -- words
 
@@ -140,31 +149,76 @@ class Reports:
     # -- ends
 
     def _exited(self, draft: Draft, unit: Unit, report: Exited, current: bool) -> bool:
-        if current and unit.status is Status.NEEDS_ATTENTION and unit.item and draft.item(unit.item).kind == "stall":
-            unit = draft.move(
-                unit.name,
-                Trigger.CONTINUE,
-                actor=f"agent:{unit.name}",
-                cause=new_cause(),
-                reason="it has ended after all",
-            )
-        if not current or unit.status is not Status.RUNNING:
+        if not current:
             return True
-        if report.leftovers:
-            message = f"{report.leftovers} processes that it left behind were ended"
-            draft.event(unit.name, "leftovers", actor=SCHEDULER, cause=new_cause(), level="warning", message=message)
-        if self._unheard(unit, report):
-            reason = "it ended before the answer reached it; its phase runs again with the answer"
-            self._move(draft, unit, Decision(Trigger.LOSE, reason))
-            return True
+        unit = self._out_of_stall(draft, unit)
+        running = unit.status is Status.RUNNING
         phase = self._phase(unit)
+        if running and report.leftovers:
+            self._note(draft, unit, "leftovers", f"{report.leftovers} processes that it left behind were ended")
         if phase.kind == "merge":
-            return self._verified(draft, unit, phase, report)
-        if self.crew is not None and report.why != "spawn":
+            if running:
+                return self._verified(draft, unit, phase, report)
+            if self.crew is not None:
+                self.git_work.append(partial(self.crew.clean, unit.name, merged=False))
+            return True
+        if report.why != "spawn" and self._to_seal(unit):
             self.git_work.append(partial(self.crew.seal, unit.name, unit.attempt, unit.phase, report))
             return False
-        self._conclude(draft, unit, report)
+        if running:
+            self._conclude(draft, unit, report)
         return True
+
+    def _vanished(self, draft: Draft, unit: Unit, report: Vanished, current: bool) -> bool:
+        if current and self._phase(unit).kind != "merge" and self._worktree_of(unit).is_dir() and self._to_seal(unit):
+            self.git_work.append(partial(self.crew.seal, unit.name, unit.attempt, unit.phase, report))
+            return False
+        if current and unit.status is Status.RUNNING:
+            self._move(draft, unit, Decision(Trigger.LOSE, report.reason))
+        return True
+
+    def _to_seal(self, unit: Unit) -> bool:
+        """Whether an attempt that has ended may have left work in a worktree. However it ended and whatever becomes of
+        its unit, that work is committed; where it is missing, only a unit that runs needs to hear of it."""
+        return self.crew is not None and (unit.status is Status.RUNNING or self._worktree_of(unit).is_dir())
+
+    def _worktree_of(self, unit: Unit) -> Path:
+        return self._project.state / "worktrees" / unit.name
+
+    def _sealed(self, draft: Draft, unit: Unit, item: Sealed, current: bool) -> bool:
+        if not current:
+            return True
+        self._passing.pop(unit.name, None)
+        if item.commit:
+            draft.event(
+                unit.name,
+                "commit",
+                actor=SCHEDULER,
+                cause=new_cause(),
+                message=f"committed {item.commit[:12]}",
+                data={"commit": item.commit},
+            )
+        self._over(draft, unit, item.exited)
+        return True
+
+    def _over(self, draft: Draft, unit: Unit, report: Exited | Vanished) -> None:
+        """An attempt has ended and its work is committed: what that means for its unit, if it still runs."""
+        if isinstance(report, Exited):
+            unit = self._out_of_stall(draft, unit)
+        if unit.status is not Status.RUNNING:
+            return
+        if isinstance(report, Vanished):
+            self._move(draft, unit, Decision(Trigger.LOSE, report.reason))
+        else:
+            self._conclude(draft, unit, report)
+
+    @staticmethod
+    def _out_of_stall(draft: Draft, unit: Unit) -> Unit:
+        """A unit whose attempt was silent and has ended after all needs no person for that."""
+        if unit.status is Status.NEEDS_ATTENTION and unit.item and draft.item(unit.item).kind == "stall":
+            actor, reason = f"agent:{unit.name}", "it has ended after all"
+            return draft.move(unit.name, Trigger.CONTINUE, actor=actor, cause=new_cause(), reason=reason)
+        return unit
 
     @staticmethod
     def _unheard(unit: Unit, report: Exited) -> bool:
@@ -174,15 +228,48 @@ class Reports:
         return report.ended_at < float(unit.answers[-1].get("at", 0))
 
     def _conclude(self, draft: Draft, unit: Unit, report: Exited) -> None:
+        if self._unheard(unit, report):
+            reason = "it ended before the answer reached it; its phase runs again with the answer"
+            self._move(draft, unit, Decision(Trigger.LOSE, reason))
+            return
         tail = "" if report.code == 0 else output_tail(self._project, unit.name, unit.attempt)
         decision = outcome.of_exit(self._project, unit, self._phase(unit), report, draft.now, self._chance, tail)
         self._move(draft, unit, decision)
 
-    def _botched(self, draft: Draft, unit: Unit, why: str) -> None:
+    def _fail(self, draft: Draft, unit: Unit, why: str) -> None:
         phase = self._phase(unit)
         self._move(draft, unit, outcome.failed(self._project, unit, phase, why, draft.now, self._chance, retried=False))
 
     # -- git
+
+    def _botched(self, draft: Draft, unit: Unit, item: Botched, current: bool) -> bool:
+        """Git could not do its part: tried again later where that may help, else a person is asked."""
+        if isinstance(item.exited, Exited) and current:
+            unit = self._out_of_stall(draft, unit)
+        if not current or unit.status is not Status.RUNNING:
+            if item.exited is not None:
+                what = f"what attempt {item.attempt} left uncommitted stays in {self._worktree_of(unit)}"
+                self._note(draft, unit, "git-failed", f"{item.why}; {what}")
+            return True
+        if isinstance(item.exited, Vanished):
+            self._note(draft, unit, "git-failed", item.why)
+            self._move(draft, unit, Decision(Trigger.LOSE, item.exited.reason))
+            return True
+        tries = self._passing.get(unit.name, 0) + 1
+        if not item.passing or item.exited is not None or tries > PASSING_TRIES:
+            self._passing.pop(unit.name, None)
+            self._fail(draft, unit, item.why)
+            return True
+        self._passing[unit.name] = tries
+        project = self._project
+        wait = retry.delay(tries, project.retry_delay, project.retry_factor, project.retry_max_delay, self._chance)
+        reason = f"{item.why}; tried again in {wait:.0f} s ({tries} of {PASSING_TRIES})"
+        self._move(draft, unit, Decision(Trigger.DEFER, reason, fields={"not_before": draft.now + wait}))
+        return True
+
+    @staticmethod
+    def _note(draft: Draft, unit: Unit, kind: str, message: str) -> None:
+        draft.event(unit.name, kind, actor=SCHEDULER, cause=new_cause(), level="warning", message=message)
 
     def _on_prepared(self, draft: Draft, unit: Unit, item: Prepared, current: bool) -> bool:
         if not current or unit.status is not Status.RUNNING:
@@ -244,9 +331,10 @@ class Reports:
         return True
 
     def _merge_advanced(self, draft: Draft, unit: Unit, item: MergeAdvanced, current: bool) -> bool:
+        self._passing.pop(unit.name, None)
         if not current or unit.status is not Status.RUNNING:
-            message = f"its merge into {self._project.base} had been made already"
-            draft.event(unit.name, "merge-late", actor=SCHEDULER, cause=new_cause(), level="warning", message=message)
+            if isinstance(item.result, Advanced):
+                self._note(draft, unit, "merge-late", f"its merge into {self._project.base} had been made already")
             return True
         phase, base = self._phase(unit), self._project.base
         match item.result:

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator_app.errors import IllegalMoveError, NotFoundError, StaleVersionError, UsageError
+from orchestrator_app.errors import IllegalMoveError, KeyReusedError, NotFoundError, StaleVersionError, UsageError
 from orchestrator_app.fields import DEFAULTS, check_fields, complete_fields
 from orchestrator_app.gate import Draft
 from orchestrator_app.model import Unit
@@ -21,6 +21,7 @@ from orchestrator_app.policy.conflicts import check_glob
 from orchestrator_app.policy.cycles import in_order
 from orchestrator_app.policy.fit import missing
 from orchestrator_app.policy.outcome import FRESH
+from orchestrator_app.repeats import Done
 from orchestrator_app.settings import Project
 from orchestrator_app.states import Status, Trigger
 
@@ -48,6 +49,8 @@ class Context:
 
 def carry_out(request: Request, draft: Draft, context: Context) -> dict[str, Any]:
     """Write the request's moves into the draft and return its answer. Raises an OrchError when it is refused."""
+    if (done := draft.repeated(request.cause)) is not None:
+        return _same_answer(request, done)
     action = KINDS[request.kind]  # the orchestrator takes no other
     if request.kind not in WITHOUT_UNIT:
         if request.unit is None:
@@ -67,6 +70,20 @@ def carry_out(request: Request, draft: Draft, context: Context) -> dict[str, Any
         return answer
     unit = draft.unit(request.unit)
     return {"unit": unit.name, "status": str(unit.status), "version": unit.version, "seq": draft.next_seq - 1}
+
+
+def _same_answer(request: Request, done: Done) -> dict[str, Any]:
+    """The answer that a request was given when it came first. Raises KeyReusedError if that one was another wish."""
+    if done.cause != request.cause:
+        raise KeyReusedError(
+            f"the key of this {request.kind} was used for another request before: nothing was done; use a new key"
+        )
+    match request.kind:
+        case "submit":
+            return {"units": [unit["name"] for unit in request.args["units"]], "seq": done.seq}
+        case "see" | "dispatch":
+            return {**request.args, "seq": done.seq}
+    return {"unit": done.unit, "status": str(done.status), "version": done.version, "seq": done.seq}
 
 
 def _with_the_first(error: IllegalMoveError, request: Request, draft: Draft) -> IllegalMoveError:
@@ -323,7 +340,7 @@ def restart(request: Request, draft: Draft, context: Context, *, reason: str | N
         )
         hint = f"; {instead} it instead" if instead else ""
         raise IllegalMoveError(f"{unit.name} is {unit.status}: no attempt of it runs that could be restarted{hint}")
-    why = f"restart: {reason}" if reason else "restart"
+    why = f"{refusals.RESTARTED}: {reason}" if reason else refusals.RESTARTED
     draft.move(unit.name, Trigger.PAUSE, actor=request.actor, cause=request.cause, reason=why)
     fields = {"not_before": None}
     draft.move(unit.name, Trigger.RESUME, actor=request.actor, cause=request.cause, reason=why, fields=fields)

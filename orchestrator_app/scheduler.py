@@ -25,7 +25,7 @@ from orchestrator_app import metrics
 from orchestrator_app.agents.command import deliver_answer, output_tail, spec_for
 from orchestrator_app.disk import Room
 from orchestrator_app.errors import NoServerError, OrchError, StoreError
-from orchestrator_app.executors.base import AttemptSpec, Executor, Exited, Report, Said
+from orchestrator_app.executors.base import AttemptSpec, Executor, Report, Said
 from orchestrator_app.gate import SCHEDULER, Draft, Gate, new_cause
 from orchestrator_app.model import Unit
 from orchestrator_app.policy import outcome
@@ -56,6 +56,9 @@ NEVER = float("inf")
 
 #: A step that takes longer than so many seconds is said in the header: nothing moves meanwhile.
 LONG_STEP = 5.0
+
+#: What is said to those who come too late.
+OVER = "the server is stopping, and nothing was done: ask the next one"
 
 #: After an unexpected error, seconds until the thread goes on: an error that stays must not take all of a processor.
 ERROR_PAUSE = 0.5
@@ -99,6 +102,8 @@ class Scheduler:
         self.ending: Stop | None = None
         self._over = False
         self._retained: list[Report | Result] = []
+        #: The error after which it is not known any more what runs; None when it is.
+        self._astray: Exception | None = None
         #: Units whose newest answer could not be handed over: it is tried again.
         self._undelivered: set[str] = set()
         self._thread: threading.Thread | None = None
@@ -160,6 +165,8 @@ class Scheduler:
         if self._crew is not None:
             self._crew.sweep(self._is_merged)
         self._rebuild(self.clock())
+        # A first step looks what may start: nothing else might ever wake the thread.
+        heapq.heappush(self._timers, (self.clock(), "begin", "", 0))
 
     def _may_go_on(self, unit: Unit) -> bool:
         """Whether the unit's newest attempt, if it is alive, is to live on: it runs, or a person will tell it more."""
@@ -179,6 +186,8 @@ class Scheduler:
         while not self._finished():
             timeout = 0.0 if self._inbox else self._next_timer(self.clock())
             try:
+                if self._astray is not None:
+                    raise self._astray
                 reports = self._gather(self.executor.wait(timeout), until=ended + cost)
                 begun = time.perf_counter()
                 self._step_began = time.monotonic()
@@ -194,21 +203,28 @@ class Scheduler:
         self._refuse_rest()
 
     def _start_over(self, error: Exception) -> None:
-        """What was decided could not be acted on, or not in full. What runs is found out anew, as after a crash."""
+        """What was decided could not be acted on, or not in full. What runs is found out anew, as after a crash; until
+        then nothing starts."""
         logger.error("the scheduler could not act on what it had decided", exc_info=error)
         self.faults["error"] = _unexpected(error)
+        self._astray = error
         time.sleep(ERROR_PAUSE)
         try:
-            if self._crew is not None:
+            self.step(self.clock(), (), self.wall())
+            while self._crew is not None:
                 self._crew.close()
                 self._crew = self._reports.crew = self._hire(self.put)
-            self.step(self.clock(), (), self.wall())
+                if not self._inbox:
+                    break
+                self.step(self.clock(), (), self.wall())
             self.executor.close()
             self.executor.open()
             self._live.clear()
             self._stopping.clear()
             self._in_git.clear()
+            self._retained = []
             self.recover()
+            self._astray = None
         except Exception:
             logger.exception("the scheduler could not start over; it tries again")
         self._step_began = None
@@ -227,8 +243,9 @@ class Scheduler:
             return not self.awaited()
         # agents that are left go on, git steps would not
         open_ends = self._live.keys() if self.ending is Stop.AGENTS else self._live.keys() & self._in_git
-        # what could not be written down is found out about by the next start
-        return not open_ends - {item.unit for item in self._retained}
+        # an end that could not be written down is found out about by the next start
+        ended = {item.unit for item in self._retained if not isinstance(item, Said | Prepared)}
+        return not open_ends - ended - self._reports.delayed
 
     def awaited(self) -> list[str]:
         """The units whose attempts a drain waits for: those that run, but not for a person's word. From any thread."""
@@ -257,7 +274,7 @@ class Scheduler:
             with contextlib.suppress(IndexError):  # another thread was quicker
                 item = self._inbox.popleft()
                 if isinstance(item, Request):
-                    _reply([item], [NoServerError("the server is stopping and nothing was changed: ask the next one")])
+                    _reply([item], [NoServerError(OVER)])
 
     def _next_timer(self, now: float) -> float | None:
         due = min(self._starting.next_due, self._timers[0][0] if self._timers else NEVER)
@@ -315,7 +332,8 @@ class Scheduler:
         self._starting.note_depths(draft, now, self._drift)
         for unit in draft.units_changed():
             self._starting.reckon(unit, now, self._drift)
-        if self._has_room(draft, now) and self.ending is None and not draft.dispatch_paused:
+        free = self.ending is None and self._astray is None and not draft.dispatch_paused
+        if self._has_room(draft, now) and free:
             self._starting.start(draft)
         with metrics.COMMIT.time():
             records = self.gate.commit(draft)
@@ -350,7 +368,7 @@ class Scheduler:
             settled = not isinstance(item, Said | Prepared)
             self._reports.fail_unexpectedly(trial, unit, attempt, error)
         draft.merge(trial)
-        if isinstance(item, Said | Exited):  # what has ended is no longer silent, however long git takes with it
+        if isinstance(item, Report):  # what has ended is no longer silent either, however long git takes with it
             self._silence.sign(unit, now, self._drift)
         if not settled and not isinstance(item, Said):
             self._in_git.add(unit)
@@ -489,6 +507,8 @@ class Scheduler:
         phase = self._phase(unit)
         if not phase.stall or self._live.get(unit.name) != unit.attempt:
             return
+        if self.board.row(unit.name).status is not Status.RUNNING:
+            return  # it goes on only now, with an answer, and is watched from now on
         silent = self._silence.of(unit, now, self._drift)
         if silent < phase.stall:
             due = now + max(phase.stall - silent, 0.01)

@@ -28,6 +28,7 @@ from orchestrator_app.dashboard import page
 from orchestrator_app.dashboard.console import ASSETS
 from orchestrator_app.edge import MAX_BODY, MAX_MESSAGE, Edge
 from orchestrator_app.errors import NoServerError, OrchError, UsageError
+from orchestrator_app.loop_watch import LoopWatch
 from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.settings import Project
 from orchestrator_app.stopping import Signals, Stop, say
@@ -90,13 +91,14 @@ class Serving:
         orchestrator.start()
         self.orchestrator = orchestrator
         self.changes = Changes(self.orchestrator.board, server.io_loop.asyncio_loop)
+        self.loop_watch = LoopWatch(server.io_loop.asyncio_loop)
         server._http.conn_params.max_body_size = MAX_BODY
         app.settings["websocket_max_message_size"] = MAX_MESSAGE
         # Bokeh's own checks stay on behind the edge: they must know the same names, and a session's id must be ours.
         app.websocket_origins.update(self.edge.hosts)
         app._secret_key, app._sign_sessions = self.edge.session_key(), True
         app.settings["serving"] = self
-        app.add_handlers(".*", [*api.ROUTES, (r"/assets/(.+)", Assets, {"path": ASSETS})])
+        app.add_handlers(".*", [*api.ROUTES, api.SOCKET, (r"/assets/(.+)", Assets, {"path": ASSETS})])
         self.edge.install(app, self._health)
         self.claim.announce(url=self.url, host=host, port=port, version=installed_version())
         global _current
@@ -177,6 +179,9 @@ class Serving:
         os._exit(1)
 
     def _way(self, how: Stop) -> Stop:
+        """The way a stop can go that is asked to go this way."""
+        if not (hasattr(self, "orchestrator") and self.orchestrator.alive):
+            return Stop.LEAVE  # nobody is there any more who could await or end anything
         return Stop.AGENTS if how is Stop.LEAVE and not self._keep_agents else how
 
     def _stop_orchestrator(self, how: Stop) -> None:
@@ -190,6 +195,8 @@ class Serving:
         if self.ending not in (None, Stop.DRAIN):
             return False, "stopping"
         word = self.orchestrator.status()["state"].partition(":")[0]
+        if word == "ok" and self.loop_watch.slow:
+            return True, "slow"
         return word in ("ok", "draining"), word
 
 

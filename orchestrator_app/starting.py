@@ -75,16 +75,17 @@ class Starting:
             self._touching[unit.name] = unit.touches
         else:
             self._touching.pop(unit.name, None)
-        free_at = self._free_at(unit, drift) if unit.status is Status.READY else float("inf")
-        if free_at <= now and live is None:
-            self._queue.push(unit.name, self._rank(unit))
-            return
-        self._queue.discard(unit.name)
-        if now < free_at < float("inf") and live is None:
+        free_at = self._free_at(unit, drift)
+        if unit.status is not Status.READY or live is not None:
+            self._queue.discard(unit.name)
+        elif free_at > now:
+            self._queue.discard(unit.name)
             heapq.heappush(self._due, (free_at, unit.name, unit.version))
+        else:
+            self._queue.push(unit.name, self._rank(unit))
 
     def _free_at(self, unit: Unit, drift: float) -> float:
-        """When a READY unit may start, by the steady clock."""
+        """When a unit may start, as far as time is concerned, by the steady clock."""
         if unit.not_before is None:
             self._waits.pop(unit.name, None)
             return 0.0
@@ -113,7 +114,9 @@ class Starting:
                 cause = new_cause()
                 reason = f"{unit.phase}, attempt {unit.attempt + 1}"
                 metrics.DISPATCH.observe(max(0.0, draft.now - unit.since.replace(tzinfo=UTC).timestamp()))
-                fields = outcome.taken_up(unit) if unit.comments and phase.kind != "merge" else None
+                fields = outcome.taken_up(unit) if unit.comments and phase.kind != "merge" else {}
+                if unit.not_before is not None:  # its wait is over for good, whatever the clocks will say
+                    fields["not_before"] = None
                 started = draft.move(
                     name,
                     Trigger.START,

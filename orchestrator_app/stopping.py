@@ -49,13 +49,14 @@ class Signals:
     def obey(self, stop: Callable[[], None], leave: Callable[[], None]) -> None:
         """What to call at the first signal (at once, if it has come already) and at the second one."""
         self._stop, self._leave = stop, leave
+        self.listen()  # again: Panel and Bokeh take some of them for themselves
         if self.heard:
             stop()
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.heard += 1
         if self.heard > 1:
-            say("Leaving at once; running agents go on and are taken back at the next start.")
+            say("Leaving at once. The next server takes back what runs.")
             self._leave()
         elif self._stop is None:
             say("Stopping as soon as it has started. Once more to leave at once.")

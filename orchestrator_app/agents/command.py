@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator_app.agents.channel import channel_environment
 from orchestrator_app.executors.base import AttemptSpec
 from orchestrator_app.model import Unit
 from orchestrator_app.settings import Agent, Phase, Project
@@ -54,6 +55,7 @@ def spec_for(project: Project, unit: Unit, phase: Phase, cwd: Path, argv: tuple[
         "ORCH_SESSION": unit.session or "",
         "ORCH_PROJECT": str(project.root),
         "ORCH_BASE": project.base,
+        **channel_environment(project.state, unit.name, unit.attempt),
         "PATH": f"{os.environ.get('PATH', os.defpath)}{_OWN_PROGRAMS}",
     }
     prompt = ""

@@ -28,7 +28,7 @@ class Server:
             raise UsageError(f"{url[:200]} is not the URL of a server; they look like http://127.0.0.1:5006")
         self.url = f"{parts.scheme}://{parts.netloc}"
         self._secure, self._host, self._port = parts.scheme == "https", parts.hostname, parts.port
-        self._headers = {"Authorization": f"Bearer {token}"}
+        self.headers = {"Authorization": f"Bearer {token}"}
         self._connection: http.client.HTTPConnection | None = None
 
     @classmethod
@@ -60,7 +60,7 @@ class Server:
     def _call(self, method: str, path: str, body: bytes | None, patience: float) -> Any:
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = self._connection = kind(self._host, self._port, timeout=patience)
-        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
+        headers = self.headers if body is None else {**self.headers, "Content-Type": "application/json"}
         try:
             connection.request(method, PREFIX + path, body, headers)
             reply = connection.getresponse()

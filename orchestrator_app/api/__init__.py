@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator_app.api import changes, checking, logs, metrics, questions, system, units
+from orchestrator_app.api import changes, checking, keeping, logs, metrics, questions, system, units
 from orchestrator_app.api.description import markdown, openapi
 from orchestrator_app.api.routing import PREFIX, ApiHandler, Call, Route, UnknownPath, tornado_rules
+from orchestrator_app.api.socket import OwnSocket, Socket
+from orchestrator_app.api.socket_description import socket_markdown
 from orchestrator_app.claim import installed_version
+from orchestrator_app.edge import CHANNEL
 
 
 async def _describe(call: Call) -> Any:
@@ -20,6 +23,7 @@ async def _describe(call: Call) -> Any:
 TABLE: tuple[Route, ...] = (
     *system.ROUTES,
     *checking.ROUTES,
+    *keeping.ROUTES,
     *questions.ROUTES,
     *units.ROUTES,
     *logs.ROUTES,
@@ -34,8 +38,10 @@ ROUTES = [
     (PREFIX + "/.*", UnknownPath, {"routes": {}}),
 ]
 """The same as Tornado wants it."""
+SOCKET = (OwnSocket(CHANNEL), Socket)
+"""The WebSocket. Not among `ROUTES`, which Panel takes for texts: `serve` adds it."""
 
 
 def document() -> str:
     """The text of docs/api.md."""
-    return markdown(TABLE)
+    return markdown(TABLE) + "\n" + socket_markdown()

@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator_app.api.routing import Call, Field, Route
 from orchestrator_app.api.rows import opened
+from orchestrator_app.api.tail import Tail
 from orchestrator_app.store.records import TABLES as RECORDS
 
 TABLES = tuple(RECORDS.values())
@@ -26,6 +27,8 @@ class Changes:
 
     def __init__(self, board: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.closed = False
+        #: What those hear who listen at /ws.
+        self.tail = Tail(board, loop)
         self._loop = loop
         self._waiting: set[asyncio.Future[None]] = set()
         self._unsubscribe = board.watch(self._committed)
@@ -43,6 +46,7 @@ class Changes:
         self.closed = True
         self._unsubscribe()
         self._loop.call_soon_threadsafe(self._wake)
+        self._loop.call_soon_threadsafe(self.tail.close)
 
     def _committed(self, records: Sequence[Any]) -> None:
         if self._waiting:

@@ -17,6 +17,7 @@ _ERRORS = {
     409: "refused, as things stand",
     412: "the unit has changed since",
     415: "the body is not JSON",
+    422: "its key was used for another request",
     428: "If-Match is missing",
     503: "the log or the scheduler can't serve it now",
 }
@@ -120,6 +121,11 @@ def markdown(routes: Sequence[Route]) -> str:
         "`version`); the problem's `current` is the unit as it is now.",
         "",
         "A list comes in pages: at most `limit` rows, and `next`, the `cursor` of the next page, null on the last.",
+        "",
+        "`Idempotency-Key: KEY` makes a request that changes units, attention or dispatch safe to send again, after a",
+        "lost answer or a restart of the server: with the same key it is done once and answered the same. A key is any",
+        "1 to 200 printable characters, new for each wish; the newest 10,000 are remembered. A refused request may be",
+        "sent again with its key and is looked at anew.",
         "",
     ]
     for route in routes:

@@ -100,6 +100,7 @@ class Call:
     body: dict[str, Any]
     actor: str
     version: int | None
+    key: str | None
     accepts: str
     gone: threading.Event  # set when the client has closed the connection
 
@@ -109,7 +110,7 @@ class Call:
 
     async def request(self, kind: str, unit: str | None = None, **args: Any) -> dict[str, Any]:
         """Queue a request for the scheduler and wait for what it says."""
-        future = self.orchestrator.request(kind, unit, actor=self.actor, version=self.version, **args)
+        future = self.orchestrator.request(kind, unit, actor=self.actor, version=self.version, key=self.key, **args)
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), PATIENCE)
         except TimeoutError:
@@ -168,6 +169,7 @@ class ApiHandler(RequestHandler):
             body=self._body(route),
             actor=self._actor(),
             version=self._version(route),
+            key=self.request.headers.get("Idempotency-Key"),
             accepts=self.request.headers.get("Accept", ""),
             gone=self._gone,
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,8 @@ PATIENCE = 45.0
 PAGE = 1_000
 MOST = 4 * 1024 * 1024
 """Bytes that the server takes in one request."""
+AGAIN = (0.1, 0.4, 1.0)
+"""Seconds to wait before a request is sent again whose connection broke: a server may be on its way back."""
 
 
 class Reply(NamedTuple):
@@ -70,10 +74,29 @@ class Client:
     def post(self, path: str, body: dict[str, Any] | None = None, *, patience: float = PATIENCE) -> Any:
         return json.loads(self.call("POST", path, body=body or {}, timeout=patience).data)
 
+    def change(self, path: str, body: dict[str, Any]) -> Any:
+        """Ask for a change of units, attention or dispatch. It is made once, however often it has to be sent."""
+        return json.loads(self._until_answered("POST", path, body, {}).data)
+
     def patch(self, path: str, body: dict[str, Any], version: int | None) -> Any:
         """Change something, whatever its version (None) or only if it still has that version."""
         match = "*" if version is None else f'"{version}"'
-        return json.loads(self.call("PATCH", path, body=body, headers={"If-Match": match}).data)
+        return json.loads(self._until_answered("PATCH", path, body, {"If-Match": match}).data)
+
+    def _until_answered(self, method: str, path: str, body: dict[str, Any], headers: dict[str, str]) -> Reply:
+        """Send a change, and again where its connection broke in the middle: its key tells the server that it is the
+        same one. Raises NoServerError that says so where it can't be known whether it was made."""
+        headers = {**headers, "Idempotency-Key": os.urandom(16).hex()}
+        for pause in (*AGAIN, None):
+            try:
+                return self.call(method, path, body=body, headers=headers)
+            except NoServerError as error:
+                if pause is None or isinstance(error.__context__, TimeoutError):
+                    raise NoServerError(f"{error}; whether this change was made is not known: look first") from None
+                time.sleep(pause)
+                found = server_info(self.root / STATE_NAME)
+                self.info = found if found is not None and "port" in found else self.info
+        raise AssertionError("the last try either answers or raises")
 
     def pages(self, path: str, key: str, limit: int | None = None, **query: Any) -> Iterator[dict[str, Any]]:
         """Every row under `key`, page after page, at most `limit`."""

@@ -37,7 +37,8 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Hold and withdraw": {
         **{"cancel": "holding", "pause": "holding", "resume": "holding", "restart": "holding", "reopen": "holding"},
     },
-    "History": {"query": "history", "export": "history", "check": "history"},
+    "History": {"query": "history", "export": "history"},
+    "Keep": {"check": "keeping", "backup": "keeping", "restore": "keeping"},
     "For agents": {"emit": "emitting"},
 }
 MODULES = {name: module for commands in SECTIONS.values() for name, module in commands.items()}

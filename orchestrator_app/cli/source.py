@@ -191,10 +191,9 @@ class Stopped:
         return Piece(*piece)
 
     def faults(self) -> dict[str, Any]:
-        from orchestrator_app.api.checking import report
+        from orchestrator_app.keeping import check
 
-        with self.log() as log:
-            return report(log)
+        return check(self.place.state)
 
 
 def open_source(place: Place) -> Live | Stopped:

@@ -60,6 +60,7 @@ class Console(JSComponent):
 
     def release(self, *_: Any) -> None:
         """The browser session has ended."""
+        self._document = None
         self._feed.close()
         self._leave()
 
@@ -67,11 +68,12 @@ class Console(JSComponent):
 
     def soon(self, function: Callable[[], None]) -> None:
         """Run on this session's own thread, with its document. From any thread."""
-        if self._document is not None:
+        document = self._document
+        if document is not None:
             try:
-                self._document.add_next_tick_callback(function)
-            except RuntimeError:
-                self._feed.close()  # the session has been destroyed in between
+                document.add_next_tick_callback(function)
+            except (RuntimeError, AttributeError):  # the session has been destroyed in between: Bokeh took it apart
+                self._feed.close()
 
     def tell(self, number: int, payload: Any) -> None:
         if self._screen is not None and self._screen.number == number:
@@ -126,6 +128,8 @@ class Console(JSComponent):
             case "ack":
                 self._feed.acknowledge(message.get("frame"))
             case "ping":
+                if views.head_view(self.orchestrator) != self._head:  # it says more than what is committed
+                    self._feed.touch()
                 self._feed.wake()
                 self._send_msg({"pong": message.get("n"), "latency": self._feed.latency})
             case "open":
@@ -180,11 +184,11 @@ class Console(JSComponent):
     def _do(self, message: dict[str, Any]) -> None:
         """Send a request and tell the browser how it went."""
         number, kind, args = message.get("id"), message.get("kind"), message.get("args")
-        if kind not in KINDS or not isinstance(args, dict) or {"kind", "actor", "unit"} & args.keys():
+        if kind not in KINDS or not isinstance(args, dict) or {"kind", "actor", "unit", "key"} & args.keys():
             self._send_msg({"done": number, "ok": False, "text": "the page asked for something unknown: reload it"})
             return
         try:
-            future = self.request(kind, message.get("unit"), **args)
+            future = self.request(kind, message.get("unit"), key=message.get("key"), **args)
         except OrchError as error:
             self._send_msg({"done": number, "ok": False, "text": str(error)})
             return

@@ -6,7 +6,6 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-import panel as pn
 import panel_material_ui as pmui
 
 from orchestrator_app.dashboard.console import Console
@@ -24,7 +23,6 @@ class SubmitForm:
     def __init__(self, console: Console) -> None:
         project = console.orchestrator.project
         self._console = console
-        self._document = pn.state.curdoc
         wide = {"sizing_mode": "stretch_width"}
         self.name = pmui.TextInput(label="Name", placeholder="fix-login", **wide)
         self.prompt = pmui.TextAreaInput(label="What to do", rows=5, **wide)
@@ -82,7 +80,7 @@ class SubmitForm:
         except OrchError as error:
             self._show(str(error))
             return
-        future.add_done_callback(lambda done: self._document.add_next_tick_callback(partial(self._finish, done)))
+        future.add_done_callback(lambda done: self._console.soon(partial(self._finish, done)))
 
     def _unit(self) -> dict[str, Any]:
         """What was filled in. Raises ValueError with what to do about it."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
+
+from . import processes
 
 EXIT_FIELDS = {"code", "signal", "why", "message", "started_at", "ended_at", "leftovers"}
 ATTEMPT_LINES = (
@@ -41,6 +44,23 @@ def read_attempt(run_dir: str) -> tuple[dict, dict, dict]:
         pass
     spec, keeper, agent, *_ = [*found, {}, {}, {}]
     return spec, keeper, agent
+
+
+def find_agent(run_dir: str) -> dict:
+    """The agent of a keeper that died between starting it and writing it down, as the record that was missing; {} if
+    there is none. Who carries the run directory in its environment is the agent or descends from it."""
+    found = processes.carrying(f"ORCH_RUN_DIR={run_dir}")
+    pids = {process.pid for process in found}
+    agent = next((process for process in found if process.parent not in pids), None)
+    if agent is None:
+        return {}
+    record = {"pid": agent.pid, "starttime": agent.starttime, "started_at": time.time()}
+    try:
+        with open(run_dir + "/attempt.json", "ab") as file:
+            file.write(json.dumps(record).encode() + b"\n")
+    except OSError:
+        pass  # then the next server looks for it again
+    return record
 
 
 def claim(run_dir: str) -> tuple[dict, dict, dict] | None:

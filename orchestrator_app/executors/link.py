@@ -69,20 +69,23 @@ class Link:
             os.close(directory)
 
     def _greet(self, sock: socket.socket) -> list[str]:
-        """Say hello; the words of the answer, none if there is no answer."""
-        answer = b""
+        """Say hello; the words of the answer, none if there is no answer. What keepers say at the same time may come
+        with it: before it, that was meant for nobody; behind it, it is kept in the buffer."""
+        self._buffer = b""
         try:
             sock.settimeout(REACH_TIMEOUT)
             sock.sendall(b"hello\t" + json.dumps(_environ()).encode() + b"\n")
-            while not answer.endswith(b"\n"):
+            while True:
+                while b"\n" in self._buffer:
+                    line, _, self._buffer = self._buffer.partition(b"\n")
+                    if line.startswith((b"hello\t", b"busy\t")):
+                        return line.decode().split("\t")
                 data = sock.recv(1 << 16)
                 if not data:
                     return []
-                answer += data
+                self._buffer += data
         except OSError:
-            if not answer.endswith(b"\n"):
-                return []
-        return answer.decode().rstrip("\n").split("\t")
+            return []
 
     def _enter(self, sock: socket.socket, answer: list[str]) -> set[tuple[str, int]]:
         _, protocol, pid, running = answer
@@ -93,8 +96,11 @@ class Link:
                 f"end it with `kill {pid}`: its attempts go on and are taken over"
             )
         sock.setblocking(False)
-        self.sock, self.out, self._buffer = sock, b"", b""
-        return {(unit, int(number)) for unit, number in json.loads(running)}
+        self.sock, self.out = sock, b""
+        *lines, self._buffer = self._buffer.split(b"\n")
+        # Who has ended since the answer was written is not running: its run directory tells how.
+        ended = [line.decode().split("\t")[1:3] for line in lines if line.startswith((b"exit\t", b"lost\t"))]
+        return {(unit, int(number)) for unit, number in json.loads(running) if [unit, str(number)] not in ended}
 
     def _launch(self) -> bool:
         """Start a supervisor; False when another one holds the state directory already."""

@@ -24,12 +24,13 @@ from orchestrator_app.errors import ExecutorError
 from orchestrator_app.executors import processes
 from orchestrator_app.executors.base import AttemptSpec, Exited, Report, Said, Vanished
 from orchestrator_app.executors.events import EventReader
-from orchestrator_app.executors.evidence import claim, read_attempt, read_exit
+from orchestrator_app.executors.evidence import claim, find_agent, read_attempt, read_exit
 from orchestrator_app.executors.link import Link
 
 Key = tuple[str, int]
 
 LOOK_PAUSE = 0.25
+LEFTOVER_GRACE = 1.0
 RECONNECT_PAUSE = 1.0
 NEVER = float("inf")
 
@@ -48,6 +49,7 @@ class _Attempt:
         self.agent: processes.Process | None = None
         self.stopped = ""
         self.look_at = self.listen_at = self.stop_at = self.kill_at = NEVER
+        self.end_at = NEVER  # of what it left behind, without a keeper: from then on by force
         self.grace = 0.0
 
 
@@ -298,14 +300,18 @@ class LocalExecutor:
                 self._follow(attempt, keeper)
                 return
             record = read_exit(attempt.run_dir)
-            if record is None and found and self._follow_agent(attempt, *found):
+            spec, keeper, agent = found
+            if record is None and keeper and not agent:
+                agent = find_agent(attempt.run_dir)
+            followed = record is None and agent and self._follow_agent(attempt, spec, keeper, agent)
+            if followed or (record is None and agent and self._ends_leftovers(attempt)):
                 return
         if record is not None:
             attempt.end = Exited(*attempt.key, **record)
         elif attempt.stopped:
             reason = f"{attempt.stopped}; its keeper had died, so how it ended is not known"
             attempt.end = Vanished(*attempt.key, reason)
-        elif found and found[2]:
+        elif agent:
             attempt.end = Vanished(*attempt.key, "its process and its keeper are gone and left no exit behind")
         else:
             attempt.end = Vanished(*attempt.key, "it was never started")
@@ -322,10 +328,21 @@ class LocalExecutor:
         if attempt.stopped:
             signal.pidfd_send_signal(fd, signal.SIGTERM)
 
+    def _ends_leftovers(self, attempt: _Attempt) -> bool:
+        """Keeper and agent are gone: end what they left behind, as the keeper would have; whether there is anything.
+        Without the keeper it is found by its environment only."""
+        left = processes.carrying(f"ORCH_RUN_DIR={attempt.run_dir}")
+        now = time.monotonic()
+        if attempt.end_at == NEVER:
+            attempt.end_at = now + LEFTOVER_GRACE
+        for process in left:
+            processes.send(process, signal.SIGTERM if now < attempt.end_at else signal.SIGKILL)
+        if left:
+            attempt.look_at = now + LOOK_PAUSE
+        return bool(left)
+
     def _follow_agent(self, attempt: _Attempt, spec: dict, keeper: dict, agent: dict) -> bool:
         """The keeper is dead; hear of the end of the agent itself, if it is proven to live, and hold its deadline."""
-        if not agent:
-            return False
         fd = processes.open_proven(agent["pid"], agent["starttime"], keeper["boot_id"])
         if fd is None:
             return False

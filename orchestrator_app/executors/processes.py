@@ -109,6 +109,21 @@ def descendants(root: int) -> list[Process]:
     return found
 
 
+def carrying(variable: str) -> list[Process]:
+    """Living processes of ours whose environment has this entry (`NAME=value`), the oldest first."""
+    entry, found = os.fsencode(variable), []
+    for pid in _pids() if os.path.isdir("/proc/self") else ():
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                carries = entry in file.read().split(b"\0")
+        except OSError:
+            continue  # it has ended, or is another user's
+        process = read(pid) if carries else None
+        if process is not None and process.state not in "ZX":
+            found.append(process)
+    return sorted(found, key=lambda process: process.starttime)
+
+
 def _children(pid: int) -> list[int]:
     found: list[int] = []
     try:

@@ -26,6 +26,9 @@ _DID = {
 ANSWERED = "answered: "
 """How the reason of a move begins that an answer made."""
 
+RESTARTED = "restart"
+"""How the reason of the moves begins that a restart made: a pause and a resume."""
+
 SHOWN = 3
 """Decisions that one refusal tells of; of more, the newest."""
 
@@ -64,7 +67,8 @@ def moved(unit: Unit, decided: Sequence[Transition], now: datetime) -> str | Non
     """Who brought a unit where it stands, if a person lately did: "f is READY by now: ana retried it 3 s ago"."""
     for row in reversed(decided):
         if row.trigger in _DID:
-            did = f"{who(row.actor)} {_DID[row.trigger]} it {ago(row.occurred_at, now)}"
+            done = "restarted" if (row.reason or "").startswith(RESTARTED) else _DID[row.trigger]
+            did = f"{who(row.actor)} {done} it {ago(row.occurred_at, now)}"
             return f"{unit.name} is {unit.status} by now: {did}"
     return None
 

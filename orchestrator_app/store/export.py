@@ -18,10 +18,11 @@ from pathlib import Path
 import duckdb
 
 from orchestrator_app.errors import NotFoundError, StoreError
+from orchestrator_app.store.files import sync_folder
 from orchestrator_app.store.log import Log
+from orchestrator_app.store.mirror import as_text, files_of
 from orchestrator_app.store.reading import ReadingLog
 from orchestrator_app.store.records import TABLES
-from orchestrator_app.store.recovery import sync_folder
 
 #: How many numbers a file spans: writing as many rows takes some 30 ms, and a million rows make twenty files.
 SPAN = 50_000
@@ -90,7 +91,7 @@ class Export:
         draft = self.folder / table / ".draft"  # what a crash leaves here is overwritten by the next one
         cursor.execute(
             f"COPY (SELECT * FROM {table} WHERE seq BETWEEN {first} AND {last} ORDER BY seq) "
-            f"TO {_text(draft)} (FORMAT parquet, COMPRESSION zstd)"
+            f"TO {as_text(draft)} (FORMAT parquet, COMPRESSION zstd)"
         )
         with draft.open("rb") as file:
             os.fsync(file.fileno())
@@ -120,10 +121,10 @@ class Export:
         if not files:
             return _Place()
         newest = files[-1]
-        listed = ", ".join(_text(file) for file in files)
+        listed = ", ".join(as_text(file) for file in files)
         total = cursor.execute(f"SELECT sum(num_rows)::BIGINT FROM parquet_file_metadata([{listed}])").fetchall()[0][0]
         last, when = cursor.execute(
-            f"SELECT max(seq), arg_max(occurred_at, seq) FROM read_parquet({_text(newest)})"
+            f"SELECT max(seq), arg_max(occurred_at, seq) FROM read_parquet({as_text(newest)})"
         ).fetchall()[0]
         count, same = cursor.execute(
             f"SELECT count(*), count(*) FILTER (seq = $last AND occurred_at = $time) FROM {table} WHERE seq <= $last",
@@ -152,29 +153,19 @@ def export_stopped(state: Path) -> int:
         log.close()
 
 
-def files_of(folder: Path, table: str) -> list[Path]:
-    """The complete files of a table, oldest rows first."""
-    return sorted((folder / table).glob("day=*/*.parquet"), key=lambda file: file.name)
-
-
 def row_counts(files: list[Path]) -> list[int]:
     """How many rows each of these files has."""
     if not files:
         return []
     connection = duckdb.connect()
     try:
-        listed = ", ".join(_text(file) for file in files)
+        listed = ", ".join(as_text(file) for file in files)
         found = dict(
             connection.execute(f"SELECT file_name, num_rows FROM parquet_file_metadata([{listed}])").fetchall()
         )
     finally:
         connection.close()
     return [found[str(file)] for file in files]
-
-
-def _text(path: Path) -> str:
-    """A path as an SQL literal."""
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 @contextmanager

@@ -9,30 +9,36 @@ from __future__ import annotations
 import heapq
 import json
 import math
+import os
 import threading
+import time
+import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from orchestrator_app.errors import StoreError
-from orchestrator_app.states import MOVES, Status, Trigger
+from orchestrator_app.errors import DamagedLogError, StoreError
+from orchestrator_app.states import Status, Trigger
+from orchestrator_app.store.files import COPY, DATABASE, WAL, clear_leftovers, cut, in_one_line, replace_durably
 from orchestrator_app.store.journal import Entry, Journal
+from orchestrator_app.store.migration import migrate
+from orchestrator_app.store.mirror import high_water
 from orchestrator_app.store.records import JSON_COLUMNS, TABLES, Record, Transition
-from orchestrator_app.store.recovery import connect, open_verified, replace_durably, sync_folder
+from orchestrator_app.store.recovery import LOCK_PATIENCE, connect, open_verified
+from orchestrator_app.store.schema import create
+from orchestrator_app.store.soundness import FORMAT, format_of, last_seq
+from orchestrator_app.store.swap import finish
+from orchestrator_app.store.upkeep import Upkeep
 
-SCHEMA_VERSION = "1"
-#: A checkpoint is due when the WAL is longer than this: one of it takes some 30 ms, which nothing may exceed by much.
-CHECKPOINT_BYTES = 2 << 20
+SCHEMA_VERSION = str(FORMAT)
 
 _JSON_AT = {
     record: tuple(index for index, name in enumerate(record._fields) if name in JSON_COLUMNS) for record in TABLES
 }
-_NUMBERS = " UNION ALL ".join(f"SELECT seq FROM {table}" for table in TABLES.values())
 
 
 class Log:
@@ -40,107 +46,102 @@ class Log:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.path = folder / "orchestrator.duckdb"
-        self._wal = folder / "orchestrator.duckdb.wal"
-        self._copy = folder / "orchestrator.duckdb.copy"
+        self.path = folder / DATABASE
+        self._wal = folder / WAL
         self._journal = Journal(folder)
-        self._copying: threading.Thread | None = None
-        self._copied = False
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+        self._opening = threading.Lock()
+        self._files: list[int] = []
+        self._upkeep = Upkeep(self._make_copy, self._checkpoint, self._wal_length)
         #: Why the newest commit stands in the database but not in the journal; None when it does.
-        self.journal_fault: str | None = None
+        self._unjournalled: str | None = None
         try:
-            if not self.path.exists() and not self._copy.exists():
-                self._create()
-            entries = list(self._journal.entries())
-            self._connection, self.recovered = open_verified(
-                self.path, self._copy, entries, partial(self._complete, entries)
-            )
+            finish(folder)
+            clear_leftovers(folder)
+            if not self._is_there():
+                create(folder)
+            self.recovered = self._open()
+            if (found := format_of(self._connection)) < FORMAT:
+                self._migrate(found)
         except OSError as error:
-            raise StoreError(f"the log {self.path} can't be opened: {error.strerror or error}") from error
-        self._check_meta()
-        self._appenders = {table: self._connection.appender(table) for table in TABLES.values()}
-        self.seq = self._last_seq(self._connection)
+            self._let_go()
+            raise StoreError(f"the log {self.path} can't be opened ({in_one_line(error)}): put that right") from error
+        except StoreError:
+            self._let_go()
+            raise
+        self.seq = self._acknowledged[0]
 
-    def _create(self) -> None:
-        """Build an empty database aside and move it into place, so that a crash leaves none or a whole one."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        building = self.folder / "orchestrator.duckdb.new"
-        for leftover in (building, building.with_name(building.name + ".wal")):
-            leftover.unlink(missing_ok=True)
-        connection = duckdb.connect(str(building))
-        connection.execute(files(__package__).joinpath("schema.sql").read_text())
-        moves = [[source, trigger, target] for (source, trigger), target in MOVES.items()]
-        connection.executemany("INSERT INTO rule VALUES (?, ?, ?)", moves)
-        connection.execute("INSERT INTO meta VALUES ('schema', ?)", [SCHEMA_VERSION])
-        connection.close()
-        building.replace(self.path)
-        sync_folder(self.folder)
-
-    def _check_meta(self) -> None:
-        rows = self._connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchall()
-        found = rows[0][0] if rows else "none"
-        if found != SCHEMA_VERSION:
-            self._connection.close()
-            raise StoreError(
-                f"{self.path} has log format {found}, and this version of orchestrator_app reads format "
-                f"{SCHEMA_VERSION}: use the version that wrote it"
+    def _is_there(self) -> bool:
+        """Whether there is a log. One that others have seen and that is gone is no reason to begin a new one."""
+        if self.path.exists() or (self.folder / COPY).exists():
+            return True
+        witness = next((name for name in (WAL, "journal", "journal.previous") if (self.folder / name).exists()), None)
+        if witness is None and high_water(self.folder / "export"):
+            witness = "export"
+        if witness:
+            raise DamagedLogError(
+                f"the log {self.path} is gone, though {witness} is there: `orch check --repair` restores what is left, "
+                "or `orch restore` a backup"
             )
+        return False
 
-    def _complete(self, entries: Sequence[Entry], connection: duckdb.DuckDBPyConnection) -> int:
-        """Append the journalled rows that the database lacks; see recovery.open_verified."""
-        last = self._last_seq(connection)
-        missing: dict[str, list[list[Any]]] = {}
-        expected = last + 1
-        for entry in entries:
-            if entry.seq <= last:
-                continue
-            for table, values in sorted(entry.rows, key=lambda row: row[1][0]):
-                if values[0] < expected:
-                    continue
-                if values[0] > expected:
-                    raise StoreError(f"rows {expected} to {values[0] - 1} are missing")
-                missing.setdefault(table, []).append(values)
-                expected += 1
-        connection.execute("BEGIN")
-        for table, rows in missing.items():
-            appender = connection.appender(table)
-            appender.append_rows([(*values[:-1], datetime.fromisoformat(values[-1])) for values in rows])
-            appender.flush()
-        connection.execute("COMMIT")
-        broken = connection.execute("SELECT seq FROM broken_numbering LIMIT 1").fetchall()
-        if broken:
-            raise StoreError(f"the numbering breaks before row {broken[0][0]}")
-        return expected - last - 1
+    def _open(self) -> str:
+        """Open the database, by whatever way is sound; what was done to get there."""
+        self._connection, note = open_verified(self.folder, high_water(self.folder / "export"))
+        self._take_up()
+        return note
 
-    @staticmethod
-    def _last_seq(connection: duckdb.DuckDBPyConnection) -> int:
-        return connection.execute(f"SELECT coalesce(max(seq), 0) FROM ({_NUMBERS})").fetchall()[0][0]
+    def _take_up(self) -> None:
+        """Note where a newly opened database stands."""
+        if not self._files or not os.path.samestat(os.fstat(self._files[-1]), self.path.stat()):
+            self._files.append(os.open(self.path, os.O_RDONLY))
+        self._appenders = {table: self._connection.appender(table) for table in TABLES.values()}
+        self._acknowledged = (last_seq(self._connection), self._wal_length())
+
+    def _migrate(self, found: int) -> None:
+        self._upkeep.put_in_now()
+        if self._upkeep.fault:
+            raise StoreError(f"the log can't be brought from format {found} to {FORMAT}: {self._upkeep.fault}")
+        self._let_go()
+        kept = migrate(self.folder, found)
+        note = f"the log was brought from format {found} to {FORMAT}; the old file is kept as {kept.name}"
+        self.recovered = "; ".join(filter(None, [self.recovered, note, self._open()]))
+
+    def _wal_length(self) -> int:
+        try:
+            return self._wal.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     # -- writing: the scheduler's thread only
 
     def append(self, records: Sequence[Record]) -> None:
         """Write all of them in one transaction, and return when they are durable.
 
-        Raises StoreError when nothing was written. After an error during the commit, whose outcome is unknown, the
-        database is asked what it holds.
+        Raises StoreError when nothing was written. What an error during the commit leaves open is decided: the
+        write-ahead log is cut where the last acknowledged commit ended.
         """
         by_table: dict[str, list[tuple]] = {}
         for record in records:
             by_table.setdefault(TABLES[type(record)], []).append(_to_row(record))
         last = records[-1].seq
+        if self._connection is None:
+            self._reopen()
         try:
             self._write(by_table)
+            self._acknowledged = (last, self._wal_length())
         except (duckdb.Error, OSError) as error:
-            if not self._holds(last):
-                raise StoreError(f"the log could not be written: {str(error).splitlines()[0]}") from error
+            self._undo()
+            raise StoreError(f"the log could not be written: {in_one_line(error)}") from error
         try:
             rows = [(table, list(row)) for table, table_rows in by_table.items() for row in table_rows]
-            self._journal.append(Entry(last, self._wal.stat().st_size, rows))
+            self._journal.append(Entry(*self._acknowledged, rows))
         except OSError as error:
             # The database holds the rows durably; without its journal line only their verification is weaker.
-            self.journal_fault = f"the journal could not be written: {error.strerror or error}"
+            self._unjournalled = f"the journal could not be written: {in_one_line(error)}"
         else:
-            self.journal_fault = None
+            self._unjournalled = None
         self.seq = last
 
     def _write(self, by_table: dict[str, list[tuple]]) -> None:
@@ -169,70 +170,125 @@ class Log:
                 pass  # a failed COMMIT has already ended the transaction
             raise
 
-    def _holds(self, seq: int) -> bool:
-        """Whether row `seq` is in the log; reopens a database that an error has invalidated."""
+    def _undo(self) -> None:
+        """After a failed commit: see that nothing of it is left, neither in the database nor in its WAL."""
         try:
-            return self._last_seq(self._connection) >= seq
-        except duckdb.Error:
-            self._connection.close()
-            self._connection = connect(self.path)
-            self._appenders = {table: self._connection.appender(table) for table in TABLES.values()}
-            return self._last_seq(self._connection) >= seq
+            if last_seq(self._connection) == self.seq and self._wal_length() == self._acknowledged[1]:
+                return
+        except (duckdb.Error, OSError):
+            pass  # invalidated by the error
+        self._reopen()
+
+    def _reopen(self) -> None:
+        """Open the database again as it was when the last commit was acknowledged. Raises StoreError."""
+        seq, length = self._acknowledged
+        with self._opening:
+            self._let_go_of_connections()
+            try:
+                if self._wal_length() > length:
+                    cut(self._wal, length)
+                self._connection = connect(self.path)
+                if last_seq(self._connection) != seq:
+                    self._let_go_of_connections()
+                    self._open()
+                    if self._acknowledged[0] != seq:
+                        raise DamagedLogError(f"the log {self.path} ends at row {self._acknowledged[0]}, not at {seq}")
+                else:
+                    self._take_up()
+            except (duckdb.Error, OSError, StoreError) as error:
+                self._let_go_of_connections()
+                self._acknowledged = (seq, length)
+                raise StoreError(f"the log {self.path} can't be opened again: {in_one_line(error)}") from error
+
+    def _let_go_of_connections(self) -> None:
+        """Close the connection and every cursor on it; a reader that is in the middle of something is interrupted."""
+        connection, self._connection = self._connection, None
+        self._appenders = {}
+        give_up = time.monotonic() + LOCK_PATIENCE
+        while connection is not None:
+            for cursor in list(self._cursors):
+                with suppress(duckdb.Error):
+                    cursor.interrupt()
+            try:
+                connection.close()
+                connection = None
+            except duckdb.Error as error:
+                if time.monotonic() > give_up:
+                    raise StoreError(f"a reader doesn't let go of the log: {in_one_line(error)}") from error
+                time.sleep(0.002)
+
+    def _let_go(self) -> None:
+        self._let_go_of_connections()
+        while self._files:
+            os.close(self._files.pop())
+
+    # -- upkeep
+
+    @property
+    def journal_fault(self) -> str | None:
+        """What is wrong with the files beside the database, though commits go on; None for nothing."""
+        return "; ".join(filter(None, [self._unjournalled, self._upkeep.fault])) or None
 
     def tend(self) -> None:
         """Called between steps: when the WAL has grown, copy the file in the background, then checkpoint."""
-        if self._copying is not None:
-            if self._copying.is_alive():
-                return
-            self._copying = None
-            if self._copied:
-                self._checkpoint()
-        elif self._wal.exists() and self._wal.stat().st_size > CHECKPOINT_BYTES:
-            self._copying = threading.Thread(target=self._make_copy, name="orch-log-copy", daemon=True)
-            self._copying.start()
+        if self._connection is None:
+            with suppress(StoreError):
+                self._reopen()
+        else:
+            self._upkeep.tend(needed=self._journal.has_gap)
 
     def _make_copy(self) -> None:
-        # Between checkpoints the file itself never changes (commits go to the WAL), so it can be copied while serving.
-        self._copied = False
-        try:
-            replace_durably(self.path, self._copy)
-            self._copied = True
-        except OSError:
-            pass  # no room for the copy: no checkpoint; the WAL keeps everything
+        replace_durably(self._files[-1], self.folder / COPY)
 
     def _checkpoint(self) -> None:
         try:
             self._connection.execute("CHECKPOINT")
         except duckdb.Error:
-            self._holds(self.seq)
-            return
+            self._reopen()  # a failed one invalidates the database
+            raise
+        self._acknowledged = (self._acknowledged[0], self._wal_length())
         self._journal.rotate()
+
+    def snapshot(self, folder: Path) -> int:
+        """Copy the log as it is now into a folder, as a database with its WAL; the number of its newest row.
+
+        Any thread: commits go on, only checkpoints wait. Raises OSError.
+        """
+        with self._upkeep.held():
+            seq, length = self._acknowledged
+            replace_durably(self._files[-1], folder / DATABASE)
+            if length:
+                replace_durably(self._wal, folder / WAL)
+                os.truncate(folder / WAL, length)
+        return seq
 
     def close(self) -> None:
         """Checkpoint (after a copy) and close."""
-        if self._copying is not None:
-            self._copying.join()
-        self._appenders.clear()
-        if self._wal.exists() and self._wal.stat().st_size:
-            self._make_copy()
-            if self._copied:
-                self._checkpoint()
-        self._connection.close()
+        if self._connection is not None:
+            self._upkeep.put_in_now()
         self._journal.close()
+        self._let_go()
 
     # -- reading: any thread
 
     def reader(self) -> duckdb.DuckDBPyConnection:
         """A cursor of one's own on the same database. Close it when done."""
-        return self._connection.cursor()
+        with self._opening:
+            if self._connection is None:
+                raise StoreError(f"the log {self.path} is being opened again: try again in a moment")
+            cursor = self._connection.cursor()
+            self._cursors.add(cursor)
+            return cursor
 
     def read(self, since: int = 0, upto: int | None = None, tables: Sequence[type] = tuple(TABLES)) -> Iterator[Record]:
         """Every record with `since < seq <= upto`, in order of `seq`."""
         cursor = self.reader()
-        limit = upto if upto is not None else self._last_seq(cursor)
         try:
-            streams = [_records(cursor.cursor(), record, since, limit) for record in tables]
+            limit = upto if upto is not None else last_seq(cursor)
+            streams = [_records(self.reader(), record, since, limit) for record in tables]
             yield from heapq.merge(*streams, key=lambda record: record.seq)
+        except duckdb.Error as error:
+            raise self._unread(error) from error
         finally:
             cursor.close()
 
@@ -243,8 +299,19 @@ class Log:
             result = cursor.execute(sql, list(parameters))
             names = [column[0] for column in result.description]
             return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        except duckdb.Error as error:
+            raise self._unread(error) from error
         finally:
             cursor.close()
+
+    def _unread(self, error: duckdb.Error) -> StoreError:
+        why = in_one_line(error)
+        if "corrupt" in why.lower():
+            return DamagedLogError(
+                f"the log {self.path} is damaged ({why}): stop the server, then `orch check --repair` restores what "
+                "can be restored"
+            )
+        return StoreError(f"the log {self.path} can't be read now ({why}): try again in a moment")
 
 
 def _records(cursor: duckdb.DuckDBPyConnection, record: type, since: int, limit: int) -> Iterator[Record]:

@@ -39,7 +39,8 @@ CREATE TABLE session (
 -- The state machine's moves, filled from states.py, so that illegal_move can be asked in SQL.
 CREATE TABLE rule (from_status VARCHAR NOT NULL, trigger VARCHAR NOT NULL, to_status VARCHAR NOT NULL);
 
--- What the code that made this file was, so that a newer file is refused by older code.
+-- What the code that made this file was, so that a newer file is refused by older code. Whoever changes the format
+-- raises store/soundness.py's FORMAT and adds the step from the one before, store/migration_N.sql.
 CREATE TABLE meta (name VARCHAR NOT NULL, value VARCHAR NOT NULL);
 
 -- Each unit now: its newest transition, and every field that any of its transitions gave it.
@@ -62,7 +63,8 @@ SELECT unit AS name,
 FROM transition
 GROUP BY unit;
 
--- Every stay of a unit in a status; left_at and seconds are of the stay so far while it lasts.
+-- Every stay of a unit in a status; left_at and seconds are of the stay so far while it lasts. Never negative, though
+-- the wall clock may be set back.
 CREATE VIEW time_in_status AS
 WITH stay AS (
     SELECT seq, unit, to_status AS status, phase, attempt, trigger, occurred_at AS entered_at,
@@ -71,7 +73,7 @@ WITH stay AS (
     WHERE from_status <> to_status
 )
 SELECT unit, status, phase, attempt, trigger AS entered_by, entered_at, left_at,
-       coalesce(epoch(left_at), epoch(now())) - epoch(entered_at) AS seconds, seq
+       greatest(0, coalesce(epoch(left_at), epoch(now())) - epoch(entered_at)) AS seconds, seq
 FROM stay;
 
 -- Every attempt: when it ran, how it ended (trigger), and how long it took. ended_at is NULL while it runs.
@@ -86,7 +88,7 @@ WITH change AS (
     WINDOW unit_order AS (PARTITION BY unit ORDER BY seq)
 )
 SELECT unit, phase, attempt, occurred_at AS started_at, ended_at, ended_by, reason,
-       epoch(ended_at) - epoch(occurred_at) AS seconds, seq
+       CASE WHEN ended_at IS NOT NULL THEN greatest(0, epoch(ended_at) - epoch(occurred_at)) END AS seconds, seq
 FROM change
 WHERE trigger IN ('start', 'continue');
 

@@ -151,7 +151,9 @@ def _lost(checkout: Place, changes: list[Change]) -> list[Change]:
 def _untouched(checkout: Place, one: Change) -> bool:
     """Whether the file is as the old commit has it, or was taken away, so that git may write over it."""
     found = _lstat(checkout.work_tree, one.path)
-    return found is None or (not one.added and _holds(checkout, one.path, one.old_mode, one.old, found))
+    if found is None or (one.added and stat.S_ISDIR(found.st_mode)):
+        return True  # a directory gives way to a file, or keeps git from all of it
+    return not one.added and _holds(checkout, one.path, one.old_mode, one.old, found)
 
 
 def _written(checkout: Place, one: Change) -> bool:

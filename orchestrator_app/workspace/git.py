@@ -32,6 +32,7 @@ _SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.pager=cat",
     "core.quotePath=false",
+    "core.fsync=committed,reference",  # what we commit is on the disk when we say so
     "protocol.ext.allow=never",
     "gc.auto=0",
     "maintenance.auto=false",
@@ -65,6 +66,7 @@ _LOCKED = re.compile(r"(?:Unable to create|could not lock config file) '?(.+?\.l
 _PASSING = re.compile(
     r"No space left on device|[Qq]uota exceeded|File too large|Read-only file system|Too many open files"
     r"|Cannot allocate memory|[Oo]ut of memory|Resource temporarily unavailable|Input/output error"
+    r"|couldn't write '|(?:unable|failed) to write"  # it doesn't always say why
 )
 
 _SCANNED = r"^(filter\..*\.(clean|smudge|process|required)|merge\..*\.driver|user\.(name|email)|include(if)?\..*)$"
@@ -136,7 +138,9 @@ def run_git(
 
 def passing(done: Completed) -> bool:
     """Whether git failed for a reason that may be over in a while: no room, no memory, ended by a signal."""
-    return done.code < 0 or (done.code != 0 and _PASSING.search(done.err) is not None)
+    if done.code <= 0:
+        return done.code < 0
+    return _PASSING.search(done.err) is not None and "Permission denied" not in done.err
 
 
 def locked_by(err: str) -> str | None:

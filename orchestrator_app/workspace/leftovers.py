@@ -7,9 +7,17 @@ import stat
 from pathlib import Path
 
 from orchestrator_app.workspace.git import run_git
-from orchestrator_app.workspace.places import Place, words_of
+from orchestrator_app.workspace.places import Place, is_sha, words_of
 
 STATUS_TIMEOUT = 600.0  # seconds; a large repository on a slow disk
+
+
+def mend_index(worktree: Place) -> None:
+    """Put a damaged index (the machine lost its power) aside and read it from HEAD anew. No file is changed: what was
+    staged in there is found again by its content."""
+    index = worktree.git_dir / "index"
+    index.replace(index.with_name("index.damaged"))
+    run_git(["read-tree", "HEAD"], worktree)
 
 
 def uncommitted(worktree: Place) -> tuple[list[str], list[str], dict[str, str]]:
@@ -67,10 +75,9 @@ def head_of(worktree: Place) -> str | None:
 
 def last_commit(worktree: Place) -> str:
     """The commit that the worktree's HEAD was last at, by its reflog; `COMMIT` if that can't be told."""
-    try:
-        return words_of(worktree.git_dir / "logs" / "HEAD", 1 << 24).splitlines()[-1].split()[1]
-    except (AttributeError, IndexError):
-        return "COMMIT"
+    log = words_of(worktree.git_dir / "logs" / "HEAD", 1 << 24) or ""
+    shas = [sha for line in reversed(log.splitlines()) for sha in line.split()[1::-1] if sha.strip("0")]
+    return shas[0] if shas and is_sha(shas[0]) else "COMMIT"
 
 
 def _can_be_held(path: Path) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from orchestrator_app.errors import GitError, OrchError, UsageError, WorkspaceError
 from orchestrator_app.workspace import begun
+from orchestrator_app.workspace.durable import force_to_disk
 from orchestrator_app.workspace.git import locked_by, read_ref, reason_of, run_git
 from orchestrator_app.workspace.locks import drop_broken_records
 from orchestrator_app.workspace.places import (
@@ -24,10 +25,10 @@ from orchestrator_app.workspace.places import (
     words_of,
 )
 from orchestrator_app.workspace.process import Completed
+from orchestrator_app.workspace.removal import delete_worktree
 from orchestrator_app.workspace.worktrees import (
     CHECKOUT_TIMEOUT,
     base_ref,
-    delete_worktree,
     open_place,
     repository_lock,
     unit_ref,
@@ -157,6 +158,7 @@ def advance(root: Path, state: Path, base: str, old: str, new: str) -> Advanced 
         checkout = checkouts[0] if checkouts else None
         if checkout and (why := _open_business(checkout)):
             return Blocked([], why)
+        force_to_disk(place, old, new)
         begun.begin(place, state, checkout, ref, old, new)
         try:
             result = _update_checkout(place, checkout, ref, old, new) if checkout else _swap(place, ref, old, new)
@@ -170,6 +172,13 @@ def advance(root: Path, state: Path, base: str, old: str, new: str) -> Advanced 
         else:
             begun.put_back(place, state)
         return result
+
+
+def recover(root: Path, state: Path) -> None:
+    """Put back what an `advance` of a killed server had begun, if anything."""
+    place = open_place(root)
+    with repository_lock(place):
+        begun.put_back(place, state)
 
 
 def _open_business(checkout: Place) -> str | None:

@@ -7,11 +7,8 @@ can write.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-import shutil
-import stat
 import threading
 import uuid
 from collections.abc import Container
@@ -19,8 +16,9 @@ from pathlib import Path
 
 from orchestrator_app.errors import GitError, PassingError, UsageError, WorkspaceError
 from orchestrator_app.workspace.git import locked_by, read_ref, reason_of, run_git
-from orchestrator_app.workspace.leftovers import head_of, last_commit, resolved, uncommitted
+from orchestrator_app.workspace.leftovers import head_of, last_commit, mend_index, resolved, uncommitted
 from orchestrator_app.workspace.locks import drop_broken_records, drop_ref_locks, drop_stale_locks, drop_unit_locks
+from orchestrator_app.workspace.orphans import end_orphans
 from orchestrator_app.workspace.places import (
     Place,
     half_made,
@@ -33,8 +31,7 @@ from orchestrator_app.workspace.places import (
     words_of,
 )
 from orchestrator_app.workspace.process import Completed
-
-logger = logging.getLogger(__name__)
+from orchestrator_app.workspace.removal import delete_worktree, sweep_deleted
 
 CHECKOUT_TIMEOUT = 600.0  # seconds; a large repository on a slow disk
 DIFF_LIMIT = 2_000_000  # bytes of a diff that anyone is shown
@@ -93,37 +90,6 @@ def open_place(root: Path) -> Place:
     return place
 
 
-def delete_worktree(place: Place, path: Path) -> None:
-    """Delete a worktree and git's record of it. Renamed first: a half-deleted one must look neither like work nor like
-    a record."""
-    worktree = linked_place(place, path)
-    if os.path.lexists(path):
-        path.rename(path.with_name(_gone()))
-    if worktree:
-        worktree.git_dir.rename(place.common_dir / _gone())
-    sweep_deleted(place.common_dir)
-    sweep_deleted(path.parent)
-
-
-def _gone() -> str:
-    return f".gone-{uuid.uuid4().hex}"
-
-
-def sweep_deleted(parent: Path) -> None:
-    """Delete what was renamed to be deleted in `parent`, also what a crash has left of it.
-
-    What can't be deleted (another user's files) stays and harms nothing: it is no worktree any more.
-    """
-    for gone in parent.glob(".gone-*"):
-        try:
-            if gone.is_dir() and not gone.is_symlink():
-                shutil.rmtree(gone, onerror=_force)
-            else:
-                gone.unlink()
-        except OSError as error:
-            logger.warning("%s can't be deleted (%s); delete it by hand", gone, error.strerror)
-
-
 class Worktrees:
     """The worktrees of one project. Safe to use from several threads, for one unit from one thread at a time."""
 
@@ -176,9 +142,17 @@ class Worktrees:
         Raises WorkspaceError when HEAD isn't the unit's branch, or a conflict is unresolved; then nothing has changed.
         """
         worktree = self._existing(unit)
+        if half_made(worktree):  # what is missing there was never deleted by anybody
+            return None
         drop_stale_locks(worktree, unit_ref(unit))
         self._check_head(unit, worktree)
-        changed, deleted, unmerged = uncommitted(worktree)
+        try:
+            changed, deleted, unmerged = uncommitted(worktree)
+        except GitError as error:
+            if "index file" not in str(error):
+                raise
+            mend_index(worktree)
+            changed, deleted, unmerged = uncommitted(worktree)
         merging = any((worktree.git_dir / name).exists() for name in ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD"))
         suspects = {*unmerged, *changed} if merging else set(unmerged)
         unresolved = sorted(file for file in suspects if not resolved(worktree.work_tree, file, unmerged.get(file)))
@@ -234,6 +208,10 @@ class Worktrees:
             if tip:
                 self._update_ref("-d", ref, tip)
 
+    def end_orphans(self) -> None:
+        """End the gits that a killed server has left running here."""
+        end_orphans(self._place.common_dir)
+
     def tidy(self) -> None:
         """Remove what a killed server or git has left: locks, records of worktrees that were never made, deleted
         directories. To be called before anything else is done here, when no git of an earlier server runs any more."""
@@ -286,10 +264,15 @@ class Worktrees:
     def _update_ref(self, *args: str, ok: Container[int] = (0,)) -> Completed:
         """Make, move or delete a branch of ours; a lock on it that outlasts all patience was left by a killed git."""
         update = ["update-ref", *args]
-        done = run_git(update, self._place, ok=(0, 128))
+        refs = [arg for arg in args if arg.startswith("refs/")]
+        try:
+            done = run_git(update, self._place, ok=(0, 1, 128), lock_patience=0.3)
+        except PassingError:  # killed: perhaps when all was done, so that nobody would look for its locks again
+            drop_ref_locks(self._place.common_dir, *refs)
+            raise
         if done.code in ok and not locked_by(done.err):
             return done
-        drop_ref_locks(self._place.common_dir, *(arg for arg in args if arg.startswith("refs/")))
+        drop_ref_locks(self._place.common_dir, *refs)
         return run_git(update, self._place, ok=ok)
 
     def _moved(self, unit: str, path: Path) -> Place | None:
@@ -403,11 +386,3 @@ def _mend_pointer(unit: str, worktree: Place) -> None:
 
 def _paths(files: list[str]) -> bytes:
     return b"".join(os.fsencode(file) + b"\0" for file in files)
-
-
-def _force(function, path, _error) -> None:
-    """An agent may have left directories that can't be written; they are ours to delete."""
-    for one in (os.path.dirname(path), path):
-        if not os.path.islink(one) and os.path.exists(one):
-            os.chmod(one, os.stat(one).st_mode | stat.S_IRWXU)
-    function(path)

@@ -175,7 +175,7 @@ def test_a_dismissed_item_stands_apart_no_longer_counts_and_can_still_be_answere
     page.get_by_text("Dismissed (1)").wait_for(state="hidden")
 
 
-def test_what_agents_ask_is_text_with_links_that_lead_out_safely_and_runs_nothing(server, as_operator, wait_until):
+def test_a7_what_agents_ask_is_text_with_links_that_lead_out_safely_and_runs_nothing(server, as_operator, wait_until):
     hostile = "\n".join(
         [
             *PAYLOADS,

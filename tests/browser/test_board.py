@@ -223,7 +223,7 @@ def test_states_that_need_a_person_are_told_by_glyph_and_words_too(server, board
     assert "‖" in one.inner_text() and "paused" in one.inner_text()
 
 
-def test_nothing_that_units_say_is_ever_executed_on_the_board(browser, tmp_path, wait_until):
+def test_a7_nothing_that_units_say_is_ever_executed_on_the_board(browser, tmp_path, wait_until):
     hostile = "\n".join(PAYLOADS) + "\x1b[2J\u202e" + "x" * 5_000
     server = Server.of(tmp_path).wait(wait_until)
     try:

@@ -194,7 +194,7 @@ def evil(server, wait_until) -> str:
 
 
 @pytest.mark.parametrize("name", [*PAGES, "unit"])
-def test_nothing_that_units_and_agents_say_is_ever_executed(server, open_page, evil, name):
+def test_a7_nothing_that_units_and_agents_say_is_ever_executed(server, open_page, evil, name):
     page = open_page(f"/?page={name}&unit={evil}" if name else "")
     page.locator(".screen", has_text=re.compile(".")).wait_for()
     if name in ("", "board", "unit", "events"):
@@ -209,7 +209,7 @@ def test_nothing_that_units_and_agents_say_is_ever_executed(server, open_page, e
     assert shell.evaluate("node => node.scrollWidth <= document.documentElement.clientWidth + 1")
 
 
-def test_after_a_crash_of_the_server_every_page_comes_back_by_itself_and_keeps_what_was_typed(
+def test_f3_f26_after_a_crash_of_the_server_every_page_comes_back_by_itself_and_keeps_what_was_typed(
     browser, tmp_path, wait_until
 ):
     first = Server.of(tmp_path).wait(wait_until)

@@ -71,7 +71,7 @@ def test_a_search_and_a_range_stand_in_the_address(server, open_page):
     page.wait_for_function("location.search.includes('range=hour') && location.search.includes('text=it+br')")
 
 
-def test_hostile_errors_are_text(server, open_page):
+def test_a7_hostile_errors_are_text(server, open_page):
     hostile = "\n".join(PAYLOADS)
     (server.root / "evil.txt").write_text(hostile)
     (server.root / "evil.jsonl").write_text(

@@ -83,7 +83,7 @@ def test_older_rows_come_when_the_reader_scrolls_down_and_the_stream_waits_meanw
     page.locator(".events-pause", has_text="Pause").and_(page.get_by_text("Pause", exact=True)).wait_for()
 
 
-def test_a_row_opens_to_all_that_the_log_has_of_it_and_hostile_words_stay_words(server, open_page):
+def test_a7_a_row_opens_to_all_that_the_log_has_of_it_and_hostile_words_stay_words(server, open_page):
     hostile = "\n".join(PAYLOADS)
     (server.root / "evil.txt").write_text("")
     (server.root / "evil.jsonl").write_text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from dashboard_kit import not_reloaded
+from playwright.sync_api import TimeoutError as TooLate
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,6 +45,39 @@ def test_a_change_of_status_is_shown_without_drawing_the_graph_anew(server, open
     assert node(page, "side").evaluate("one => one.__same") and not_reloaded(page)
     assert page.locator(".graph-picture").get_attribute("viewBox") == view
     server.api("POST", "units/side/resume", {})
+
+
+def test_changes_of_units_that_are_not_shown_leave_the_picture_alone(server, open_page):
+    page = open_page("/?page=graph&q=middle")
+    middle = node(page, "middle").element_handle()
+
+    server.api("POST", "units/side/pause", {})
+    server.api("POST", "units/middle/pause", {})
+    page.locator('.node.PAUSED[data-unit="middle"]').wait_for()
+
+    with pytest.raises(TooLate):  # longer than the pause between two drawings
+        page.wait_for_function("one => !one.isConnected", arg=middle, timeout=2_500)
+    server.api("POST", "units/middle/resume", {})
+    server.api("POST", "units/side/resume", {})
+
+
+def test_a_unit_that_is_reopened_is_drawn_again(server, open_page):
+    server.submit("withdrawn", after=["ask-root"])
+    server.api("POST", "units/withdrawn/cancel", {})
+    page = open_page("/?page=graph")
+    node(page, "side").wait_for()
+    assert node(page, "withdrawn").count() == 0
+
+    server.api("POST", "units/withdrawn/reopen", {})
+
+    node(page, "withdrawn").wait_for()
+    server.api("POST", "units/withdrawn/cancel", {})
+
+
+def test_a_unit_that_does_not_exist_is_said_to_be_missing(open_page):
+    page = open_page("/?page=graph&unit=nowhere")
+
+    page.get_by_text("There is no unit nowhere.").wait_for()
 
 
 def test_a_new_dependency_appears_by_itself(server, open_page):

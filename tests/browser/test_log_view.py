@@ -338,7 +338,7 @@ def test_inverse_swaps_the_colours_and_needs_none(blank):
         "\x1b[>4;2m\x1b[?1049h\x1b[38;5",
     ],
 )
-def test_whatever_else_terminals_obey_is_dropped_also_when_a_share_cuts_it(blank, hidden):
+def test_a13_whatever_else_terminals_obey_is_dropped_also_when_a_share_cuts_it(blank, hidden):
     wanted = ["before", "after"]
 
     assert words(blank, f"before{hidden}\nafter") == wanted
@@ -361,7 +361,7 @@ def test_carriage_returns_and_backspaces_leave_the_last_version_of_a_line(blank)
     assert words(blank, "abX\bc\n|\b/\b-\b\n", "ab", "\b", "\b", "x\n", "😀\by") == ["abc", "-", "x", "y"]
 
 
-def test_control_and_direction_characters_are_seen_as_dots(blank):
+def test_a13_control_and_direction_characters_are_seen_as_dots(blank):
     hidden = "\0\x01\x07\x0b\x0c\x7f\u202e\u2066\u200f\u061c\u2028"
 
     assert words(blank, f"a{hidden}\tb") == ["a" + "·" * len(hidden) + "\tb"]
@@ -370,7 +370,7 @@ def test_control_and_direction_characters_are_seen_as_dots(blank):
 # -- log.js with LogView
 
 
-def test_a_hostile_log_is_text_and_breaks_nothing(fresh, open_log):
+def test_a7_a13_a_hostile_log_is_text_and_breaks_nothing(fresh, open_log):
     hostile = "\n".join(PAYLOADS).encode()
     fresh.output(1).write_bytes(
         hostile + b"\n\x1b]52;c;aGk=\x07\x1b[2Jclip \xff\xfe\0 \xe2\x80\xaeevil\n"
@@ -564,7 +564,7 @@ def test_the_whole_output_is_downloaded_as_it_is(fresh, open_log):
     assert Path(download.value.path()).read_bytes() == content
 
 
-def test_a_line_that_grows_for_ever_and_a_progress_bar_stay_one_bounded_line(fresh, open_log):
+def test_a13_a_line_that_grows_for_ever_and_a_progress_bar_stay_one_bounded_line(fresh, open_log):
     file = fresh.output(1)
     file.write_text("begin\n")
     page = open_log()

@@ -213,7 +213,7 @@ def test_order_and_filter_are_in_the_address_and_survive_a_reload(server, open_p
         page.wait_for_selector(".console .dot.live")
 
 
-def test_what_agents_say_is_text_and_fits_a_narrow_window(server, open_page, start) -> None:
+def test_a7_what_agents_say_is_text_and_fits_a_narrow_window(server, open_page, start) -> None:
     long = "word" * 60
     messages = [{"type": "session", "id": PAYLOADS[0]}, *({"type": "progress", "step": one} for one in PAYLOADS)]
     messages.append({"type": "progress", "percent": 10, "iteration": PAYLOADS[1], "step": PAYLOADS[2] + long})

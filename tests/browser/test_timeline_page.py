@@ -125,7 +125,7 @@ def test_a_click_on_a_bar_opens_its_unit_and_the_way_back_is_the_same_picture(op
     assert not_reloaded(page)
 
 
-def test_the_hint_tells_the_story_and_nothing_that_is_said_there_is_executed(server, open_page, wait_until):
+def test_a7_the_hint_tells_the_story_and_nothing_that_is_said_there_is_executed(server, open_page, wait_until):
     hostile = " ".join(PAYLOADS)
     server.submit("ask-hostile")
     wait_until(lambda: server.status("ask-hostile") == "NEEDS_ATTENTION")

@@ -107,7 +107,7 @@ def test_a_large_file_is_loaded_when_it_is_opened(reviewed, open_page):
     expect(file.locator(".dl.add")).to_have_count(2500)
 
 
-def test_what_code_and_units_say_is_text_on_every_part_of_the_page(reviewed, server, open_page):
+def test_a7_what_code_and_units_say_is_text_on_every_part_of_the_page(reviewed, server, open_page):
     server.submit("note-evil", prompt="\n".join(PAYLOADS))
     page = open_page(f"/?unit={reviewed}&tab=changes")
     page.locator(".dl", has_text="onerror").wait_for()

@@ -26,6 +26,7 @@ class Agent:
     """One attempt."""
 
     def __init__(self, here: str, seed: str) -> None:
+        self.here = here
         self.marks = os.open(f"{here}/marks/{UNIT}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.lock = os.open(f"{here}/locks/{UNIT}", os.O_WRONLY | os.O_CREAT, 0o600)
         self.chance = random.Random(f"{seed}/{UNIT}/{PHASE}/{ATTEMPT}")
@@ -57,9 +58,14 @@ class Agent:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.mark("OVERLAP")
+        with open(f"{self.here}/marks/{UNIT}.jsonl") as file:
+            earlier = [json.loads(line) for line in file]
+        for one in earlier:
+            if one["what"] == "CHILD" and starttime(one["child"]) == one["starttime"]:
+                self.mark("OVERLAP", child=one["child"])
         stubborn = self.likely(0.1)
-        signal.signal(signal.SIGTERM, lambda *_: self.told_to_end(stubborn))
         self.mark("START", starttime=starttime(os.getpid()), answer=os.environ.get("ORCH_ANSWER", ""))
+        signal.signal(signal.SIGTERM, lambda *_: self.told_to_end(stubborn))
 
     def told_to_end(self, stubborn: bool) -> None:
         if not self.ending:
@@ -89,6 +95,9 @@ class Agent:
                 file.write(b"this is not JSON\n")
         if self.likely(0.2):
             self.nap(2.0)
+        if UNIT.endswith("-brief"):
+            time.sleep(60 if self.likely(0.4) else 0)  # until its time is up
+            return self.result()
         if self.likely(0.15):
             self.ask_and_wait("question")
         if self.likely(0.1):
@@ -97,8 +106,6 @@ class Agent:
             self.say("ask", question=self.question())
             self.mark("ASKED", question=self.question())
             return 0
-        if self.likely(0.03):
-            time.sleep(60)  # until its time is up
         return self.result()
 
     def review(self) -> int:
@@ -136,7 +143,7 @@ class Agent:
                 self.mark("LEFT", path=path)
                 return
         done = subprocess.run(["git", "rev-parse", "HEAD"], stdout=subprocess.PIPE, text=True)
-        self.mark("COMMIT", sha=done.stdout.strip())
+        self.mark("COMMIT", sha=done.stdout.strip(), path=path)
 
     def leave_a_child(self) -> None:
         child = subprocess.Popen(["sleep", "120"], start_new_session=True, stdout=subprocess.DEVNULL)

@@ -16,7 +16,7 @@ from typing import Any
 
 from . import points
 from .operators import Crowd, Unreachable
-from .stage import PATIENCE, Server, Stage, children_of, keepers_at_work, kill, running, starttime, supervisor_of
+from .stage import PATIENCE, Server, Stage, children_of, keepers_at_work, kill, running, supervisor_of
 
 #: What else is killed, and how often.
 WAYS = {"point": 56, "start point": 12, "moment": 12, "starting": 6, "supervisor": 6, "both": 4, "keeper": 4}
@@ -40,6 +40,8 @@ class Campaign:
     orphaned: set[tuple[str, int]] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
     adopted: int = 0
+    #: From when to when each server answered, for those that came so far.
+    served: list[tuple[float, float]] = field(default_factory=list)
     #: Kill only at points whose name holds this text; "" is all, and all the other ways.
     only: str = ""
 
@@ -92,9 +94,11 @@ class Campaign:
         if way == "starting":
             server.wait(lambda: not server.alive, self.chance.uniform(0.2, 1.3))
         elif server.wait_ready():
+            ready_at = time.time()
             limit = TURN if plan else self.chance.uniform(0.05, 2.0)
             self.accompany(server, way)
             server.wait(lambda: not server.alive, limit)
+            self.served.append((ready_at, time.time()))
         self.bury(server, way, plan)
 
     def accompany(self, server: Server, way: str) -> None:
@@ -119,7 +123,7 @@ class Campaign:
         if server.alive:
             children = children_of(server.process.pid) if self.chance.random() < 0.5 else []
             server.kill()
-            self.company["git, with its server"] += sum(kill(pid) for pid in children)
+            self.company.update({"git, with its server": killed} if (killed := sum(map(kill, children))) else {})
             if plan:
                 self.missed[way == "start point"].append(plan["point"])
             self.by_point[f"outside, {way}" if not plan else "outside, point not passed"] += 1
@@ -151,18 +155,21 @@ class Campaign:
         if not server.wait_ready():
             self.faults.append(f"the last server did not start: {server.said()[-600:]}")
             return []
-        ended = server.wait(lambda: not self.left(crowd) or not server.alive, PATIENCE + self.kills)
+        ready_at = time.time()
+        ended = server.wait(lambda: not self.left(crowd) or not server.alive, 3 * PATIENCE + self.kills)
+        server.wait(lambda: crowd.followed >= self.head(crowd) or not server.alive)
         crowd.end()
         left = self.left(crowd)
         if not ended or left or not server.alive:
             shown = ", ".join(f"{unit['name']} {unit['status']} {unit['phase']}" for unit in left)
             self.faults.append(f"not everything came to an end: {shown}; the server: {server.said()[-600:]}")
         units = self.units(crowd)
-        server.wait(lambda: not self.leftovers(units), 20)
+        server.wait(lambda: not self.leftovers(units))
         server.kill()
-        server.wait(lambda: not self.survivors(), 20)
+        self.served.append((ready_at, time.time()))
+        server.wait(lambda: not self.survivors())
         self.faults += [f"process {pid} lives on: {line[:150]}" for pid, line in self.survivors().items()]
-        for pid in running(str(self.stage.root)):
+        for pid in self.survivors():
             kill(pid)
         return units
 
@@ -171,6 +178,12 @@ class Campaign:
             return crowd.operators[0].ask("GET", "/units?limit=1000")["units"]
         except Unreachable:
             return []
+
+    def head(self, crowd: Crowd) -> int:
+        try:
+            return crowd.operators[0].ask("GET", "/status")["seq"]
+        except Unreachable:
+            return 0
 
     def left(self, crowd: Crowd) -> list[dict[str, Any]]:
         """The units that have not come to an end; a stand-in for them where nobody tells."""
@@ -188,12 +201,5 @@ class Campaign:
         return [name for name in names if name in merged or name.startswith(".gone-")]
 
     def survivors(self) -> dict[int, str]:
-        """Processes of the project that are still there. What a killed keeper had to answer for is nobody's any more:
-        background processes of such attempts are left out."""
-        excused = set()
-        for path in self.stage.marks.glob("*.jsonl"):
-            for mark in self.stage.marks_of(path.stem):
-                if mark["what"] == "CHILD" and (path.stem, mark["attempt"]) in self.orphaned:
-                    excused.add((mark["child"], mark["starttime"]))
-        found = running(str(self.stage.root))
-        return {pid: line for pid, line in found.items() if (pid, starttime(pid)) not in excused}
+        """Processes of the project that are still there."""
+        return running(str(self.stage.root))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC
 
 from .evidence import Evidence, Key, Row
 
+#: Seconds of a running server in which an answer must have reached the agent that waits for it, and a stop its agent.
+DELIVERY = 5.0
 #: What an operator does that ends an attempt.
 ENDED_BY = frozenset({"pause", "cancel", "accept", "retry", "edit", "answer"})
 
@@ -23,6 +26,7 @@ def faults(found: Evidence) -> Iterator[str]:
             yield from ran_once(key, own)
             yield from outcome(found, key, own, windows[key])
             yield from answers(found, key, own, windows[key])
+            yield from stops(found, key, own, windows[key])
     for key, window in windows.items():
         if key not in {(unit, mark["attempt"]) for unit in [key[0]] for mark in found.marks.get(unit, ())}:
             yield from never_ran(found, key, window)
@@ -103,6 +107,23 @@ def answers(found: Evidence, key: Key, marks: list[Row], window: list[Row]) -> I
             yield f"{who} got {len(mark['answers'])} answers to {mark['question']!r}: {mark['answers']}"
         if mark["what"] == "UNANSWERED":
             yield f"{who} waited in vain for an answer to {mark['question']!r}"
+    heard = sum(mark["what"] == "ANSWERED" for mark in marks)
+    given = [row for row in window if row["trigger"] == "continue" and "answers" in row["detail"].get("set", {})]
+    for row in given[heard:]:
+        at, ended = row["occurred_at"].replace(tzinfo=UTC).timestamp(), marks[-1]["at"]
+        if found.answered_for(at, ended) > DELIVERY:
+            yield f"{who} lived for {ended - at:.1f} s after its answer (row {row['seq']}), and that never reached it"
+
+
+def stops(found: Evidence, key: Key, marks: list[Row], window: list[Row]) -> Iterator[str]:
+    """Who was paused or cancelled does not go on."""
+    asked = [row for row in window if row["trigger"] in ("pause", "cancel") and row["from_status"] != "READY"]
+    if not asked or any(mark["what"] == "TERM" for mark in marks):
+        return
+    at, last = asked[0]["occurred_at"].replace(tzinfo=UTC).timestamp(), marks[-1]["at"]
+    if found.answered_for(at, last) > DELIVERY:
+        what = f"{asked[0]['trigger']} (row {asked[0]['seq']})"
+        yield f"{key[0]}, attempt {key[1]}, went on for {last - at:.1f} s after its {what}"
 
 
 def _current(window: list[Row], marks: list[Row]) -> bool:

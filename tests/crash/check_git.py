@@ -50,6 +50,8 @@ def work(found: Evidence) -> Iterator[str]:
     stage, merged = found.stage, set(found.merged())
     main = set(stage.git("rev-list", "main").split())
     in_main = set(stage.git("ls-tree", "-r", "--name-only", "main").split())
+    if not {"base.txt", "orchestrator.toml"} <= in_main:
+        yield "main has lost a file that no agent touched"
     for unit, marks in found.marks.items():
         branch = _output(stage, "rev-list", f"orch/{unit}")
         in_branch = _output(stage, "ls-tree", "-r", "--name-only", f"orch/{unit}")
@@ -58,7 +60,7 @@ def work(found: Evidence) -> Iterator[str]:
             who = f"{unit}, attempt {mark['attempt']}"
             if mark["what"] == "COMMIT" and mark["sha"] not in (main if unit in merged else main | branch):
                 yield f"lost: commit {mark['sha'][:12]} of {who} is nowhere"
-            if mark["what"] == "LEFT" and mark["path"] not in in_main:
+            if mark["what"] in ("LEFT", "COMMIT") and mark["path"] not in in_main:
                 there = mark["path"] in in_branch or (worktree / mark["path"]).exists()
                 if unit in merged or not there:
                     yield f"lost: {mark['path']} of {who} is nowhere"

@@ -16,6 +16,7 @@ def faults(found: Evidence) -> Iterator[str]:
     yield from messages(found)
     yield from blockers(found)
     yield from shown(found)
+    yield from followed(found)
 
 
 def numbering(found: Evidence) -> Iterator[str]:
@@ -141,3 +142,19 @@ def shown(found: Evidence) -> Iterator[str]:
             yield f"{unit['name']} is shown as {unit['status']}, version {unit['version']}; the log says {row}"
     if there:
         yield f"the log has units that were not shown: {sorted(there)[:5]}"
+
+
+def followed(found: Evidence) -> Iterator[str]:
+    """Who followed the feed through all deaths was shown every row once, in order, and none that is not there."""
+    rows = [
+        [table, row["seq"], row.get("unit"), row.get("trigger") or row.get("type")]
+        for table in TABLES
+        for row in found.rows[table]
+    ]
+    rows.sort(key=lambda row: row[1])
+    for told, real in zip(found.followed, rows, strict=False):
+        if told != real:
+            yield f"the follower of the feed was shown {told} where the log has {real}"
+            return
+    if len(found.followed) != len(rows):
+        yield f"the follower of the feed was shown {len(found.followed)} rows of {len(rows)}"

@@ -28,10 +28,14 @@ class Evidence:
     shown: list[Row]
     #: Attempts whose keeper was killed.
     orphaned: set[Key]
+    #: From when to when each server answered.
+    served: list[tuple[float, float]]
     rows: dict[str, list[Row]] = field(default_factory=dict)
     stories: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
     moves: set[tuple[str, str, str]] = field(default_factory=set)
     requests: list[Row] = field(default_factory=list)
+    #: What the follower was shown: table, seq, unit, trigger or type.
+    followed: list[list[Any]] = field(default_factory=list)
     marks: dict[str, list[Row]] = field(default_factory=dict)
     exits: dict[Key, Row] = field(default_factory=dict)
 
@@ -62,7 +66,10 @@ class Evidence:
             row["data"] = json.loads(row["data"])
 
     def read_journals(self) -> None:
-        for path in sorted(self.stage.told.glob("*.jsonl")):
+        follower = self.stage.told / "follower.jsonl"
+        if follower.exists():
+            self.followed = [json.loads(line) for line in follower.read_text().splitlines()]
+        for path in sorted(self.stage.told.glob("client*.jsonl")):
             lines = [json.loads(line) for line in path.read_text().splitlines()]
             answers = {line["id"]: line for line in lines if "result" in line}
             for line in lines:
@@ -89,6 +96,10 @@ class Evidence:
                 if key is not None:
                     found[key].append(row)
         return found
+
+    def answered_for(self, since: float, until: float) -> float:
+        """How many seconds a server answered between two moments."""
+        return sum(max(0.0, min(end, until) - max(begin, since)) for begin, end in self.served)
 
     def events_file(self, key: Key) -> Path:
         return self.stage.state / "runs" / key[0] / str(key[1]) / "events.jsonl"

@@ -2,7 +2,7 @@
 
 Each request carries a token that the log must show where it took effect. The journal has a line before each request
 and one after it: `ok` with the `seq` it was told, `refused`, or `unknown` (the server died in between). What is unknown
-is asked for again with the same token, as a person would: it must not happen twice.
+is asked for again with the same token and key, as a careful program would: it must not happen twice.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Operator(threading.Thread):
         self.token = (stage.state / "token").read_text().strip() if (stage.state / "token").exists() else ""
         self.journal = open(stage.told / f"{name}.jsonl", "ab", buffering=0)  # noqa: SIM115  closed with the thread
         self.numbers = 0
-        self.again: list[tuple[str, str, str, dict[str, Any], int | None]] = []
+        self.again: list[tuple[str, str, str, dict[str, Any], int | None, str]] = []
 
     def run(self) -> None:
         while not self.crowd.over.is_set():
             time.sleep(self.chance.random() * PAUSE)
             try:
                 if self.again and self.chance.random() < 0.7:
-                    self.send(*self.again[0], repeated=True)
+                    self.send(*self.again[0])
                     self.again.pop(0)
                 else:
                     self.do_something()
@@ -69,10 +69,11 @@ class Operator(threading.Thread):
     def submit(self, units: list[dict[str, Any]]) -> None:
         added = []
         for _ in range(self.chance.randint(1, 3)):
-            name = f"{self.name}-{self.new_number()}"
+            brief = self.chance.random() < 0.12  # its agents may hang, and are given little time
+            name = f"{self.name}-{self.new_number()}{'-brief' * brief}"
             blockers = [unit["name"] for unit in units if unit["status"] != "CANCELLED"]
             after = self.chance.sample(blockers, 1) if blockers and self.chance.random() < 0.25 else []
-            added.append({"name": name, "prompt": f"do {name}", "after": after})
+            added.append({"name": name, "prompt": f"do {name}", "after": after, **({"timeout": 2.5} if brief else {})})
         self.crowd.submitted += len(added)
         self.send("POST", "/units", added[0]["name"], {"units": added}, None)
 
@@ -81,7 +82,10 @@ class Operator(threading.Thread):
         unit, calm = item["unit"], self.crowd.settling.is_set()
         number, token = item["id"], self.new_token()
         options = item.get("detail", {}).get("options") or item.get("options") or ()
-        if item["kind"] == "question":
+        if item["kind"] == "question" and not calm and self.chance.random() < 0.15:
+            what = self.chance.choice(("accept", "cancel", "pause"))
+            self.send("POST", f"/units/{unit}/{what}", token, {"reason": token}, self.version_of(unit))
+        elif item["kind"] == "question":
             self.send("POST", f"/units/{unit}/answer", token, {"text": token, "item": number}, None)
         elif item["kind"] == "approval" and not calm and self.chance.random() < 0.3:
             self.send("POST", f"/units/{unit}/reject", token, {"feedback": token, "item": number}, None)
@@ -140,11 +144,13 @@ class Operator(threading.Thread):
         return f"token-{self.name}-{self.new_number()}-"
 
     def send(
-        self, method: str, path: str, token: str, body: dict[str, Any], version: int | None, repeated: bool = False
+        self, method: str, path: str, token: str, body: dict[str, Any], version: int | None, key: str = ""
     ) -> None:
-        """One request that changes something, with its lines in the journal."""
-        number = self.new_number()
+        """One request that changes something, with its lines in the journal. `key`: that of the first try."""
+        number, repeated = self.new_number(), bool(key)
+        key = key or f"{self.name}-{number}"
         connection, headers = self.connect()
+        headers["Idempotency-Key"] = key
         if version is not None:
             headers["If-Match"] = f'"{version}"'
         about = {"id": number, "method": method, "path": path, "token": token, "body": body, "version": version}
@@ -153,7 +159,7 @@ class Operator(threading.Thread):
             status, answer = self.exchange(connection, method, path, headers, body)
         except NOBODY as error:
             self.note({"id": number, "result": "unknown", "why": repr(error)[:200]})
-            self.again.append((method, path, token, body, version))
+            self.again.append((method, path, token, body, version, key))
             return
         if status < 300:
             self.note({"id": number, "result": "ok", "seq": answer["seq"], "answer": answer})
@@ -161,7 +167,7 @@ class Operator(threading.Thread):
             self.note({"id": number, "result": "refused", "status": status, "why": str(answer.get("detail"))[:300]})
         else:
             self.note({"id": number, "result": "unknown", "status": status, "why": str(answer.get("detail"))[:300]})
-            self.again.append((method, path, token, body, version))
+            self.again.append((method, path, token, body, version, key))
 
     def ask(self, method: str, path: str) -> Any:
         connection, headers = self.connect()
@@ -203,6 +209,28 @@ class Operator(threading.Thread):
         os.fsync(self.journal.fileno())
 
 
+class Follower(Operator):
+    """One that changes nothing: it keeps a cursor over the feed through all deaths, and a file of all it was shown."""
+
+    def run(self) -> None:
+        while not self.crowd.over.is_set():
+            try:
+                self.follow(wait=2)
+            except Unreachable:
+                time.sleep(0.02)
+        self.journal.close()
+
+    def follow(self, wait: float) -> None:
+        answer = self.ask("GET", f"/feed?since={self.crowd.followed}&wait={wait}&limit=500")
+        for row in answer["records"]:
+            self.note_shown(row)
+        self.crowd.followed = answer["seq"]
+
+    def note_shown(self, row: dict[str, Any]) -> None:
+        words = [row["table"], row["seq"], row.get("unit"), row.get("trigger") or row.get("type")]
+        self.journal.write(json.dumps(words).encode() + b"\n")
+
+
 class Crowd:
     """All clients of a campaign. They submit as long as fewer units than `most` are there, and `open` at once."""
 
@@ -210,11 +238,13 @@ class Crowd:
         self.most, self.open = most, 12
         self.submitted = 0
         self.seen: list[dict[str, Any]] = []
+        self.followed = 0
         self.settling, self.over = threading.Event(), threading.Event()
         self.operators = [Operator(stage, f"client{index}", seed, self) for index in range(number)]
+        self.follower = Follower(stage, "follower", seed, self)
 
     def start(self) -> None:
-        for one in self.operators:
+        for one in (*self.operators, self.follower):
             one.start()
 
     def may_submit(self) -> bool:
@@ -223,5 +253,5 @@ class Crowd:
 
     def end(self) -> None:
         self.over.set()
-        for one in self.operators:
+        for one in (*self.operators, self.follower):
             one.join(60)

@@ -53,6 +53,12 @@ EFFECTS: dict[str, tuple[str, ...]] = {
     "drop-scratch": ("workspace.merge:drop_scratch",),
     "advance": ("workspace.merge:advance",),
     "move-base": ("workspace.merge:_update_checkout",),
+    "note-begun": ("workspace.begun:begin",),
+    "note-ended": ("workspace.begun:end",),
+    "put-back": ("workspace.begun:put_back",),
+    "tidy": ("workspace.worktrees:Worktrees.tidy",),
+    "end-orphans": ("workspace.worktrees:Worktrees.end_orphans",),
+    "replace-file": ("store.log:replace_durably",),
     "copy-log": ("store.log:Log._make_copy",),
     "checkpoint": ("store.log:Log._checkpoint",),
     "rotate-journal": ("store.journal:Journal.rotate",),
@@ -71,16 +77,16 @@ AT_START = {
     "claim",
     "announce",
 }
-AT_START |= {"write-file"}
+AT_START |= {"write-file", "tidy", "end-orphans"}
 #: These take long enough to be killed in the middle.
 LONG = {"git", "worktree", "seal", "remove-worktree", "move-base", "advance", "copy-log", "checkpoint", "export"}
-LONG |= {"commit", "journal"}
+LONG |= {"commit", "journal", "put-back", "tidy"}
 #: How often a point is passed in the time that a server lives here, about: the count is drawn from 1 to this.
 OFTEN = {"git": 40, "send": 12, "step": 40, "commit": 30, "journal": 30, "fold": 30, "act": 30, "read-reports": 40}
 OFTEN |= {"settle-futures": 25, "http-reply": 40, "start": 8, "worktree": 6, "seal": 6, "export-file": 8, "effect": 150}
 
 #: The product's own thresholds are for years of use; here a checkpoint and an export are to come within a second.
-QUICK = {"store.log:CHECKPOINT_BYTES": 48 << 10, "store.exporter:GATHER": 0.2}
+QUICK = {"store.upkeep:CHECKPOINT_BYTES": 48 << 10, "store.exporter:GATHER": 0.2}
 
 
 def points() -> list[str]:

@@ -36,7 +36,10 @@ def run(folder: Path, seed: int, kills: int, say: Any = None, only: str = "") ->
         shown = campaign.settle(crowd)
     finally:
         crowd.over.set()
-    found = Evidence(stage, shown, campaign.orphaned)
+        stage.clear()
+    if not (stage.state / "orchestrator.duckdb").exists():
+        raise AssertionError(f"no server has ever made a log: {campaign.faults}")
+    found = Evidence(stage, shown, campaign.orphaned, campaign.served)
     faults = [*campaign.faults]
     for check in (check_log, check_agents, check_git):
         faults += check.faults(found)
@@ -61,7 +64,7 @@ def told(result: Result) -> str:
         f"attempts: {attempts}, of which {campaign.adopted} were alive when the server died and were taken back,"
         f" {lost} lost and run again",
         f"units: {len(found.stories)}, " + ", ".join(f"{number} {name}" for name, number in sorted(ended.items())),
-        f"rows in the log: {sum(map(len, found.rows.values()))}",
+        f"rows in the log: {sum(map(len, found.rows.values()))}; a follower was shown {len(found.followed)}",
         f"faults: {len(result.faults)}",
         *(f"  - {fault}" for fault in result.faults),
     ]

@@ -25,7 +25,7 @@ verify = {verify}
 phases = ["IMPLEMENT", "REVIEW", "MERGE"]
 [phases.IMPLEMENT]
 retries = 2
-timeout = 8
+timeout = 50
 [retry]
 delay = 0.05
 max_delay = 0.2
@@ -39,6 +39,7 @@ class Stage:
 
     def __init__(self, folder: Path, seed: int, settings: str | None = None) -> None:
         self.folder, self.root = folder, folder / "repository"
+        self.started: list[Server] = []
         self.state = self.root / ".orchestrator"
         self.marks, self.told, self.servers = folder / "marks", folder / "told", folder / "servers"
         for each in (self.root, self.marks, folder / "locks", self.told, self.servers):
@@ -60,6 +61,13 @@ class Stage:
         done = subprocess.run(["git", *args], cwd=cwd or self.root, check=True, capture_output=True, text=True)
         return done.stdout.strip()
 
+    def clear(self) -> None:
+        """End every process of this place, whatever became of the test."""
+        for server in self.started:
+            server.kill()
+        for pid in running(str(self.root)):
+            kill(pid)
+
     def marks_of(self, unit: str) -> list[dict[str, Any]]:
         path = self.marks / f"{unit}.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
@@ -70,7 +78,7 @@ class Server:
 
     def __init__(self, stage: Stage, plan: dict[str, Any] | None = None) -> None:
         self.stage = stage
-        self.number = len(list(stage.servers.glob("*.log"))) + 1
+        self.number = len(stage.started) + 1
         self.trace = stage.folder / "trace"
         self.trace.unlink(missing_ok=True)
         self.log = stage.servers / f"{self.number:03d}.log"
@@ -80,6 +88,7 @@ class Server:
             self.process = subprocess.Popen(
                 [*argv, "serve", "--port", "0"], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=stage.folder
             )
+        stage.started.append(self)
 
     @property
     def alive(self) -> bool:
@@ -162,16 +171,13 @@ def starttime(pid: int) -> int | None:
 
 
 def supervisor_of(stage: Stage) -> int | None:
-    """The supervisor and its keepers have the same command line; the supervisor is nobody's child of ours."""
-    keepers = running(f"supervisor.py\0{stage.state}")
-    for pid in keepers:
-        fields = Path(f"/proc/{pid}/stat")
+    """The project's supervisor. Its keepers, those of earlier supervisors too, have the same command line."""
+    for pid in running(f"supervisor.py\0{stage.state}"):
         try:
-            parent = int(fields.read_bytes().rpartition(b")")[2].split()[1])
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "orch-supervisor":
+                return pid
         except OSError:
-            continue
-        if parent not in keepers:
-            return pid
+            continue  # it has ended
     return None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .report import run, told
 
-KILLS, SEED = 14, 20
+KILLS, SEED = 12, 20
 
 
 def test_f16_whatever_kills_the_server_nothing_acknowledged_is_lost_and_nothing_is_done_twice(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,32 +37,25 @@ class Play:
     def __init__(self, folder: Path, wait_until: Callable[..., Any]) -> None:
         self.stage = Stage(folder, 0, SETTINGS.format(here=folder))
         self.wait_until = wait_until
-        self.servers: list[Server] = []
 
     def serve(self, point: str | None = None, count: int = 1, delay: float = 0.0) -> Server:
         server = Server(self.stage, {"point": point, "count": count, "delay": delay})
-        self.servers.append(server)
         assert server.wait_ready(), server.said()
         return server
-
-    def end(self) -> None:
-        self.go()
-        for server in self.servers:
-            server.kill()
-        for pid in running(str(self.stage.root)):
-            kill(pid)
 
     @property
     def client(self) -> Client:
         return connect(self.stage.root)
 
-    def submit(self, *names: str, **fields: Any) -> Any:
-        return self.client.post("/units", {"units": [{"name": name, **fields} for name in names]})
+    def submit(self, *names: str, key: str = "", **fields: Any) -> Any:
+        body = {"units": [{"name": name, **fields} for name in names]}
+        headers = {"Idempotency-Key": key} if key else {}
+        return json.loads(self.client.call("POST", "/units", body=body, headers=headers).data)
 
-    def submit_to_a_dying_server(self, server: Server, point: str) -> None:
+    def submit_to_a_dying_server(self, server: Server, point: str, key: str = "") -> None:
         """Nobody learns whether it happened: the server dies before it answers."""
         with pytest.raises(NoServerError):
-            self.submit("a")
+            self.submit("a", key=key)
         assert server.process.wait(20) == -9
         assert server.died_at() == point
 
@@ -86,7 +80,7 @@ class Play:
 def play(tmp_path: Path, wait_until: Callable[..., Any]) -> Iterator[Play]:
     play = Play(tmp_path / "play", wait_until)
     yield play
-    play.end()
+    play.stage.clear()
 
 
 def test_every_crash_point_is_still_in_the_product() -> None:
@@ -145,12 +139,14 @@ def test_f3_what_was_committed_but_not_broadcast_is_shown_to_whoever_comes_back(
 
 def test_f8_a_request_that_is_repeated_after_a_lost_reply_happens_once(play: Play) -> None:
     server = play.serve("http-reply:before")
-    play.submit_to_a_dying_server(server, "http-reply:before")
+    play.submit_to_a_dying_server(server, "http-reply:before", key="k")
 
     play.serve()
     with pytest.raises(Refused, match="exists already"):
         play.submit("a")
+    answer = play.submit("a", key="k")
 
+    assert answer == {"units": ["a"], "seq": 1}
     assert [trigger for trigger, _ in play.story()].count("submit") == 1
 
 
@@ -196,6 +192,38 @@ def test_f16_agents_outlive_a_killed_server_and_their_ends_become_outcomes(play:
     assert len(play.ran()) == 2
 
 
+def test_f16_a_pause_that_its_server_died_of_stops_the_agent_at_the_next_start(play: Play) -> None:
+    server = play.serve("stop:before")
+    play.submit("a")
+    play.wait_until(play.ran, what="the agent to run")
+    with pytest.raises(NoServerError):
+        play.client.post("/units/a/pause", {})
+    assert server.process.wait(20) == -9
+    ((_, _, agent),) = play.ran()
+    assert agent in running(str(play.stage.root))
+
+    play.serve()
+
+    play.wait_until(lambda: agent not in running(str(play.stage.root)), what="the agent to be stopped")
+    assert play.story() == [("submit", 0), ("start", 1), ("pause", 1)]
+
+
+def test_f16_an_answer_that_its_server_died_of_reaches_the_agent_that_waits_at_the_next_start(play: Play) -> None:
+    server = play.serve("deliver-answer:before")
+    play.go()
+    play.submit("a", agent="asks")
+    play.until("NEEDS_ATTENTION")
+    with pytest.raises(NoServerError):
+        play.client.post("/units/a/answer", {"text": "so"})
+    assert server.process.wait(20) == -9
+
+    play.serve()
+    play.until("DONE")
+
+    assert play.story() == [("submit", 0), ("start", 1), ("ask", 1), ("continue", 1), ("finish", 1)]
+    assert len(play.ran()) == 1
+
+
 @pytest.mark.parametrize("with_server", [False, True], ids=["the-server-lives", "with-the-server"])
 def test_f16_what_an_agent_asks_after_its_supervisor_died_is_in_the_queue(play: Play, with_server: bool) -> None:
     server = play.serve()
@@ -236,7 +264,7 @@ def test_f17_a_server_killed_during_its_checkpoints_opens_again_with_everything_
     server = play.serve()
     shown = [unit["name"] for unit in play.client.pages("/units", "units")]
     server.kill()
-    found = Evidence(play.stage, [], set())
+    found = Evidence(play.stage, [], set(), [])
 
     assert set(acknowledged) <= set(shown)
     assert set(found.stories) == set(shown)

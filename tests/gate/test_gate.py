@@ -98,7 +98,7 @@ def test_a_record_that_says_another_status_than_the_log_is_refused(hand):
         hand.gate.commit(draft)
 
 
-def test_a_raising_watcher_silences_no_other_and_moves_nothing(hand, caplog):
+def test_f4_a_raising_watcher_silences_no_other_and_moves_nothing(hand, caplog):
     seen = []
     hand.bring("a", Status.READY)
     face = hand.board.unit("a")
@@ -136,7 +136,7 @@ def test_a_watcher_that_writes_is_told_that_it_may_not(hand):
     assert len(errors) == 1 and "observes" in str(errors[0])
 
 
-def test_no_value_of_the_model_can_be_set_from_outside(hand):
+def test_f5_no_value_of_the_model_can_be_set_from_outside(hand):
     hand.bring("a", Status.READY)
 
     with pytest.raises(ReadOnlyModelError):
@@ -149,7 +149,7 @@ def test_no_value_of_the_model_can_be_set_from_outside(hand):
     assert hand.board.unit("a").status is Status.READY
 
 
-def test_every_transition_is_one_param_event_in_order(hand):
+def test_f5_every_transition_is_one_param_event_in_order(hand):
     seen = []
     hand.board.param.watch(lambda event: seen.append(event.new.seq), "transition")
 
@@ -160,7 +160,7 @@ def test_every_transition_is_one_param_event_in_order(hand):
     assert seen == [row["seq"] for row in logged]
 
 
-def test_dependents_become_free_in_the_transaction_that_finishes_their_last_blocker(hand):
+def test_f6_dependents_become_free_in_the_transaction_that_finishes_their_last_blocker(hand):
     hand.bring("a", Status.RUNNING)
     hand.bring("b", Status.RUNNING)
     hand.move("c", Trigger.SUBMIT, fields={"after": ["a", "b"]})
@@ -187,7 +187,7 @@ def test_only_done_frees_dependents_and_a_cancelled_blocker_asks_the_operator(ha
     assert not hand.board.attention
 
 
-def test_a_serialized_unit_whose_other_is_done_already_is_free_at_once(hand):
+def test_f6_a_serialized_unit_whose_other_is_done_already_is_free_at_once(hand):
     hand.bring("a", Status.DONE)
     hand.bring("b", Status.NEEDS_ATTENTION)
 

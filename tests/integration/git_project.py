@@ -93,9 +93,8 @@ class GitProject:
 
     def start(self) -> Orchestrator:
         self.orchestrator = Orchestrator(load_project(self.root))
+        self.subscriber = Subscriber(self.orchestrator.board)  # from the first row on, which a start replays
         self.orchestrator.start()
-        self.subscriber = Subscriber(self.orchestrator.board)
-        self.subscriber.mirror.fold(self.orchestrator.log.read())
         return self.orchestrator
 
     def stop(self, how: Stop = Stop.AGENTS) -> None:

@@ -113,7 +113,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("sql", ATTACKS, ids=lambda sql: sql[:40])
-def test_an_attack_ends_in_one_line_and_changes_nothing(made: Made, tmp_path: Path, sql: str) -> None:
+def test_a15_an_attack_ends_in_one_line_and_changes_nothing(made: Made, tmp_path: Path, sql: str) -> None:
     out = tmp_path / "out"
     out.mkdir()
     secrets_of_python = {"secret": ["hunter2"]}
@@ -129,7 +129,7 @@ def test_an_attack_ends_in_one_line_and_changes_nothing(made: Made, tmp_path: Pa
     assert list(out.iterdir()) == []
 
 
-def test_a_bomb_is_killed_at_the_deadline_and_leaves_no_process(made: Made) -> None:
+def test_a15_a_bomb_is_killed_at_the_deadline_and_leaves_no_process(made: Made) -> None:
     export = made.project.state / "export"
 
     for bomb in (
@@ -142,7 +142,7 @@ def test_a_bomb_is_killed_at_the_deadline_and_leaves_no_process(made: Made) -> N
     assert not [one for one in psutil.Process().children(True) if "sandbox.py" in " ".join(one.cmdline())]
 
 
-def test_a_query_that_needs_too_much_memory_is_refused(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a15_a_query_that_needs_too_much_memory_is_refused(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "MEMORY", 200 << 20)
 
     for bomb in (
@@ -216,7 +216,7 @@ def test_statements_that_only_read_are_welcome(made: Made, sql: str) -> None:
     assert query(made.project, sql)["rows"]
 
 
-def test_a_query_needs_no_environment_and_gives_none_away(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a14_a15_a_query_needs_no_environment_and_gives_none_away(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {}
     real = asking.subprocess.Popen
     monkeypatch.setenv("API_KEY", "hunter2")

@@ -58,7 +58,8 @@ def root(live: dict[tuple[str, ...], Any]) -> Path:
 def test_stop_waits_until_the_server_is_gone(live: dict[tuple[str, ...], Any], root: Path) -> None:
     stopped: Done = live["stop",]
 
-    assert stopped.code == 0 and re.fullmatch(rf"Stopped the server of {root} \(process \d+\); running .*\n", stopped.out)
+    told = rf"Stopped the server of {root} \(process \d+\); running .*\n"
+    assert stopped.code == 0 and re.fullmatch(told, stopped.out)
     assert live["exit",] == 0
     assert server_info(root / ".orchestrator") is None
 
@@ -155,7 +156,7 @@ def test_a_file_that_is_no_log_is_told(tmp_path: Path) -> None:
     (root / ".orchestrator" / "orchestrator.duckdb").write_bytes(b"not a database" * 1_000)
 
     for arguments in (["ls"], ["show", "x"], ["check"]):
-        assert_one_line(run(root, *arguments), 1, "orchestrator.duckdb", "orch serve")
+        assert_one_line(run(root, *arguments), 1, "orchestrator.duckdb", "orch check --repair")
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def test_a_unit_goes_through_implement_and_merge_and_its_worktree_is_removed(mak
 # -- merging
 
 
-def test_a_merge_conflict_is_an_attention_item_with_its_files_and_the_worktree_stays(make):
+def test_f25_a_merge_conflict_is_an_attention_item_with_its_files_and_the_worktree_stays(make):
     project = make()
     project.script("a", does="sed -i s/two/TWO/ file.txt; while ! test -e $HERE/go; do sleep 0.02; done")
     project.script("b", does="sed -i s/two/zwei/ file.txt")
@@ -45,7 +45,7 @@ def test_a_merge_conflict_is_an_attention_item_with_its_files_and_the_worktree_s
     assert project.git("log", "-1", "--format=%s", "orch/a") == "a: IMPLEMENT (attempt 1)"
 
 
-def test_after_a_conflict_a_retry_of_implement_tells_the_agent_and_its_resolution_is_merged(make):
+def test_f25_after_a_conflict_a_retry_of_implement_tells_the_agent_and_its_resolution_is_merged(make):
     project = make()
     project.script(
         "a",
@@ -155,7 +155,7 @@ def test_when_the_base_moves_during_verify_the_merge_is_built_and_verified_again
     assert project.on_main("a.txt") and project.on_main("mine.txt")
 
 
-def test_the_operators_uncommitted_work_is_never_overwritten_by_a_merge(make):
+def test_f24_the_operators_uncommitted_work_is_never_overwritten_by_a_merge(make):
     project = make()
     project.write("file.txt", "the operator's unsaved thoughts\n")
     project.script("a", does="sed -i s/two/TWO/ file.txt")
@@ -177,7 +177,7 @@ def test_the_operators_uncommitted_work_is_never_overwritten_by_a_merge(make):
     assert (project.root / "file.txt").read_text() == "one\nTWO\nthree\n"
 
 
-def test_an_agent_that_leaves_a_conflict_unresolved_sends_its_unit_to_a_person_who_is_told_where(make):
+def test_f25_an_agent_that_leaves_a_conflict_unresolved_sends_its_unit_to_a_person_who_is_told_where(make):
     project = make()
     project.script(
         "a",
@@ -280,7 +280,7 @@ def test_an_agent_that_asks_and_ends_is_run_again_with_the_answer(make):
     project.ask("answer", "a", text="y")
     unit = project.until("a", "DONE")
 
-    assert "answer" in project.story("a") and unit.attempt == 3
+    assert {"answer", "lose"} & set(project.story("a")) and unit.attempt == 3, "lose: its work was just being committed"
     assert project.on_main("answer.txt") == "y\n"
     assert project.on_main("half.txt") == "half\n", "what it did before it asked is kept"
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from workspace_kit import Repo, git, write_program
 
-from orchestrator_app.errors import GitError, OrchError
-from orchestrator_app.workspace import merge
+from orchestrator_app.errors import GitError, OrchError, WorkspaceError
+from orchestrator_app.workspace import leftovers, merge
 from orchestrator_app.workspace.git import run_git
+from orchestrator_app.workspace.places import place_of
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("planted", SETTINGS)
-def test_no_program_that_the_repositorys_configuration_names_runs(repo: Repo, tmp_path: Path, planted: str) -> None:
+def test_a11_no_program_that_the_repositorys_configuration_names_runs(repo: Repo, tmp_path: Path, planted: str) -> None:
     canary = tmp_path / "canary"
     evil = write_program(tmp_path / "evil", f"touch '{canary}'\ncat\n")
     hooks = tmp_path / "hooks"
@@ -81,7 +82,7 @@ def test_no_program_that_the_repositorys_configuration_names_runs(repo: Repo, tm
     assert not canary.exists()
 
 
-def test_the_canaries_above_do_sing_for_an_unguarded_git(repo: Repo, tmp_path: Path) -> None:
+def test_a11_the_canaries_above_do_sing_for_an_unguarded_git(repo: Repo, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     evil = write_program(tmp_path / "evil", f"touch '{canary}'\ncat\n")
     (repo.root / ".gitattributes").write_text("* filter=evil\n")
@@ -95,7 +96,7 @@ def test_the_canaries_above_do_sing_for_an_unguarded_git(repo: Repo, tmp_path: P
         git(repo.root, "config", "--unset", key)
 
 
-def test_a_missing_object_starts_no_transport(repo: Repo, tmp_path: Path) -> None:
+def test_a11_a_missing_object_starts_no_transport(repo: Repo, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     evil = write_program(tmp_path / "evil", f"touch '{canary}'\nexit 1\n")
     git(repo.root, "config", "remote.evil.url", str(tmp_path / "nowhere"))
@@ -112,7 +113,7 @@ def test_a_missing_object_starts_no_transport(repo: Repo, tmp_path: Path) -> Non
     assert canary.exists(), "the trap itself must work"
 
 
-def test_a_filter_hidden_in_an_included_file_does_not_run_either(repo: Repo, tmp_path: Path) -> None:
+def test_a11_a_filter_hidden_in_an_included_file_does_not_run_either(repo: Repo, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     evil = write_program(tmp_path / "evil", f"touch '{canary}'\ncat\n")
     (tmp_path / "more.cfg").write_text("")
@@ -145,7 +146,7 @@ def test_the_users_own_filter_counts_even_when_the_repository_overrides_it(
     assert not canary.exists()
 
 
-def test_a_planted_merge_driver_gives_way_to_gits_own_merge(repo: Repo, tmp_path: Path) -> None:
+def test_a11_a_planted_merge_driver_gives_way_to_gits_own_merge(repo: Repo, tmp_path: Path) -> None:
     (repo.root / ".gitattributes").write_text("*.txt merge=evil\n")
     git(repo.root, "add", "-A")
     git(repo.root, "commit", "-q", "-m", "Attributes")
@@ -165,7 +166,7 @@ def test_a_planted_merge_driver_gives_way_to_gits_own_merge(repo: Repo, tmp_path
     assert isinstance(conflict, merge.Conflict) and conflict.files == ["b.txt"]
 
 
-def test_a_configured_work_tree_does_not_lead_git_astray(repo: Repo, tmp_path: Path) -> None:
+def test_a11_a_configured_work_tree_does_not_lead_git_astray(repo: Repo, tmp_path: Path) -> None:
     (tmp_path / "astray").mkdir()
     repo.work("u", {"new.txt": "x"})
     git(repo.root, "config", "core.worktree", str(tmp_path / "astray"))
@@ -176,7 +177,7 @@ def test_a_configured_work_tree_does_not_lead_git_astray(repo: Repo, tmp_path: P
     assert list((tmp_path / "astray").iterdir()) == []
 
 
-def test_inherited_variables_do_not_reach_git(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a11_inherited_variables_do_not_reach_git(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = Repo(tmp_path / "other")
     monkeypatch.setenv("GIT_DIR", str(other.root / ".git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
@@ -202,7 +203,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_name_becomes_an_option_or_a_command(
+def test_a10_no_name_becomes_an_option_or_a_command(
     repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     recorded = tmp_path / "argv"
@@ -220,7 +221,7 @@ def test_no_name_becomes_an_option_or_a_command(
             lambda: repo.worktrees.commit_all(name, name),
             lambda: repo.worktrees.diff(name, before),
             lambda base=base: merge.build(repo.root, name, base),
-            lambda base=base: merge.advance(repo.root, base, before, before),
+            lambda base=base: merge.advance(repo.root, repo.state, base, before, before),
             lambda: merge.scratch(repo.root, repo.state, name, before),
             lambda: merge.drop_scratch(repo.root, repo.state, name),
             lambda base=base: repo.worktrees.remove(name, base),
@@ -241,7 +242,7 @@ def test_no_name_becomes_an_option_or_a_command(
                 assert qualified or "--" in call[:place] or call[place - 1] == "-m", call
 
 
-def test_a_git_that_takes_too_long_is_stopped_with_what_it_started(repo: Repo, tmp_path: Path) -> None:
+def test_f24_a_git_that_takes_too_long_is_stopped_with_what_it_started(repo: Repo, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     started = time.monotonic()
     sleeper = f"!echo $$ > '{pid_file}'; exec sleep 600"
@@ -253,7 +254,7 @@ def test_a_git_that_takes_too_long_is_stopped_with_what_it_started(repo: Repo, t
     assert not Path(f"/proc/{pid_file.read_text().strip()}").exists()
 
 
-def test_a_git_that_ignores_term_is_killed(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f24_a_git_that_ignores_term_is_killed(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pid_file = tmp_path / "pid"
     (tmp_path / "bin").mkdir()
     write_program(tmp_path / "bin" / "git", f"trap '' TERM\necho $$ > '{pid_file}'\nwhile :; do sleep 0.1; done\n")
@@ -297,7 +298,7 @@ def test_a_machine_without_git_is_told_what_to_install(repo: Repo, monkeypatch: 
         run_git(["version"], repo.root.parent)
 
 
-def test_a_directory_that_is_gone_is_said(tmp_path: Path) -> None:
+def test_f23_a_directory_that_is_gone_is_said(tmp_path: Path) -> None:
     with pytest.raises(GitError, match="not a directory"):
         run_git(["status"], tmp_path / "gone")
 
@@ -309,7 +310,7 @@ def test_a_broken_configuration_is_an_error_and_not_a_traceback(repo: Repo) -> N
         run_git(["status"], repo.root)
 
 
-def test_a_nested_submodules_filter_does_not_run_while_work_is_committed(repo: Repo, tmp_path: Path) -> None:
+def test_a11_a_nested_submodules_filter_does_not_run_while_work_is_committed(repo: Repo, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     evil = write_program(tmp_path / "evil", f"touch '{canary}'\ncat\n")
     path = repo.unit("u")
@@ -333,3 +334,48 @@ def test_a_nested_submodules_filter_does_not_run_while_work_is_committed(repo: R
     assert not canary.exists()
     subprocess.run(["git", "status"], cwd=path, capture_output=True, check=False)
     assert canary.exists(), "the trap itself must work"
+
+
+# what hangs
+
+
+@pytest.mark.parametrize("name", [".gitignore", ".gitattributes"])
+def test_f24_a_pipe_that_git_wants_to_read_ends_at_the_deadline_in_one_line(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = repo.unit("u")
+    (path / "work.txt").write_text("work")
+    os.mkfifo(path / "pipe")
+    (path / name).unlink(missing_ok=True)
+    os.mkfifo(path / name)
+    monkeypatch.setattr(leftovers, "STATUS_TIMEOUT", 0.3)
+
+    with pytest.raises(GitError, match=r"took more than 0\.3 s and was stopped") as caught:
+        repo.worktrees.commit_all("u", "Work")
+
+    assert "\n" not in str(caught.value)
+    (path / name).unlink()
+    assert repo.worktrees.commit_all("u", "Work") == repo.tip("u")
+    assert "work.txt" in repo.files_of("orch/u")
+
+
+def test_f24_a_pipe_in_place_of_a_worktrees_git_file_holds_nobody_up(repo: Repo) -> None:
+    path = repo.unit("u")
+    (path / ".git").unlink()
+    os.mkfifo(path / ".git")
+
+    assert place_of(path) is None
+    with pytest.raises(WorkspaceError, match="was replaced by something"):
+        repo.unit("u")
+
+
+def test_f24_a_pipe_in_place_of_a_file_counts_as_the_file_deleted(repo: Repo) -> None:
+    path = repo.unit("u")
+    (path / "a.txt").unlink()
+    os.mkfifo(path / "a.txt")
+
+    assert repo.worktrees.commit_all("u", "Work") == repo.tip("u")
+
+    assert "a.txt" not in repo.files_of("orch/u")
+    assert repo.advance(repo.built("u")) == merge.Advanced()
+    repo.worktrees.remove("u", "main")

@@ -56,3 +56,16 @@ def test_f24_a_worktree_that_a_killed_git_had_hardly_begun_hinders_no_merge(repo
     aside.rename(record)
 
     assert repo.advance(built) == merge.Advanced()
+
+
+def test_f24_nothing_of_a_worktree_that_was_never_whole_counts_as_deleted(repo: Repo) -> None:
+    worktree, tip = repo.unit("a"), repo.tip("a")
+    record = repo.root / ".git" / "worktrees" / "a"
+    (record / "locked").write_text("initializing")
+    (record / "index").unlink()
+    (worktree / "a.txt").unlink()
+
+    assert repo.worktrees.commit_all("a", "what an attempt left that never began") is None
+
+    assert repo.tip("a") == tip
+    assert (repo.unit("a") / "a.txt").exists()

@@ -96,6 +96,91 @@ def test_conflicts_without_lines_are_told_too(repo: Repo) -> None:
     assert "modify/delete" in conflict.text and "binary" in conflict.text
 
 
+def both_changed(path: Path, side: str) -> None:
+    (path / "a.txt").write_text(f"{side}\n")
+
+
+def binary(path: Path, side: str) -> None:
+    (path / "a.txt").write_bytes(b"\0" + side.encode())
+
+
+def removed_and_changed(path: Path, side: str) -> None:
+    git(path, "rm", "-q", "a.txt") if side == "ours" else both_changed(path, side)
+
+
+def renamed_and_removed(path: Path, side: str) -> None:
+    git(path, *(("mv", "a.txt", "new.txt") if side == "ours" else ("rm", "-q", "a.txt")))
+
+
+def renamed_twice(path: Path, side: str) -> None:
+    git(path, "mv", "a.txt", f"{side}.txt")
+
+
+def file_and_directory(path: Path, side: str) -> None:
+    (path / "new").mkdir() if side == "ours" else (path / "new").write_text("a file\n")
+    if side == "ours":
+        (path / "new" / "inner").write_text("in a directory\n")
+
+
+def link_and_file(path: Path, side: str) -> None:
+    (path / "new").symlink_to("a.txt") if side == "ours" else (path / "new").write_text("a file\n")
+
+
+def two_links(path: Path, side: str) -> None:
+    (path / "new").symlink_to(side)
+
+
+def mode_and_content(path: Path, side: str) -> None:
+    (path / "new").write_text(f"{side}\n")
+    (path / "new").chmod(0o755 if side == "ours" else 0o644)
+
+
+def submodule(path: Path, side: str) -> None:
+    commit = git(path, "commit-tree", "-m", side, "HEAD^{tree}")
+    git(path, "update-index", "--add", "--cacheinfo", f"160000,{commit},new")
+
+
+CONFLICTS = [both_changed, binary, removed_and_changed, renamed_and_removed, renamed_twice]
+CONFLICTS += [file_and_directory, link_and_file, two_links, mode_and_content, submodule]
+
+
+@pytest.mark.parametrize("change", CONFLICTS)
+def test_f25_a_conflict_of_every_kind_names_its_files_changes_nothing_and_merges_once_resolved(
+    repo: Repo, change
+) -> None:
+    path = repo.unit("u")
+    for where, side in ((repo.root, "ours"), (path, "theirs")):
+        change(where, side)
+        if change is not submodule:
+            git(where, "add", "-A")
+        git(where, "commit", "-q", "-m", side)
+    git(repo.root, "reset", "-q", "--hard")
+    before = (repo.main, repo.tip("u"), repo.status(), git(path, "status", "--porcelain"))
+
+    conflict = merge.build(repo.root, "u", "main")
+
+    assert isinstance(conflict, merge.Conflict), conflict
+    assert conflict.files and all(file.startswith(("a.txt", "new", "ours", "theirs")) for file in conflict.files)
+    assert "CONFLICT" in conflict.text and len(conflict.text) < merge.CONFLICT_TEXT_LIMIT + 2000
+    assert merge.build(repo.root, "u", "main") == conflict, "a retry sees the same"
+    assert (repo.main, repo.tip("u"), repo.status(), git(path, "status", "--porcelain")) == before
+
+    git(path, "merge", "-q", "-s", "ours", "-m", "The unit's own is right", "main")
+    assert repo.advance(repo.built("u")) == merge.Advanced()
+    assert repo.status() == ""
+
+
+def test_f25_a_mode_changed_here_and_a_content_changed_there_are_both_merged(repo: Repo) -> None:
+    path = repo.unit("u")
+    (path / "a.txt").chmod(0o755)
+    repo.worktrees.commit_all("u", "Work")
+    commit_on_main(repo, "a.txt", "ours\n")
+
+    assert repo.advance(repo.built("u")) == merge.Advanced()
+
+    assert (repo.root / "a.txt").stat().st_mode & 0o111 and (repo.root / "a.txt").read_text() == "ours\n"
+
+
 def test_a_missing_branch_is_said_by_name(repo: Repo) -> None:
     with pytest.raises(WorkspaceError, match="orch/ghost"):
         merge.build(repo.root, "ghost", "main")
@@ -131,7 +216,7 @@ def test_the_scratch_of_another_commit_is_made_anew_and_moves_no_branch(repo: Re
     assert git(repo.root, "rev-parse", "made-by-verify") == made
 
 
-def test_a_dropped_or_deleted_scratch_can_be_made_again(repo: Repo) -> None:
+def test_f24_a_dropped_or_deleted_scratch_can_be_made_again(repo: Repo) -> None:
     path = merge.scratch(repo.root, repo.state, "u", repo.main)
     merge.drop_scratch(repo.root, repo.state, "u")
     merge.drop_scratch(repo.root, repo.state, "u")
@@ -216,7 +301,7 @@ def dirty_directory(root: Path) -> str:
 
 
 @pytest.mark.parametrize("dirty", [dirty_modified, dirty_staged, dirty_untracked, dirty_ignored, dirty_directory])
-def test_what_the_operator_has_not_committed_is_never_overwritten(repo: Repo, dirty) -> None:
+def test_f24_what_the_operator_has_not_committed_is_never_overwritten(repo: Repo, dirty) -> None:
     path = repo.unit("u")
     for name in ("a.txt", "new.txt", "secret.env", "other.txt"):
         (path / name).write_text("theirs\n")
@@ -276,7 +361,7 @@ def test_a_base_that_moves_at_the_last_moment_is_left_where_it_is(
     assert repo.main == theirs
 
 
-def test_a_lock_on_the_base_blocks_and_is_named(repo: Repo) -> None:
+def test_f24_a_lock_on_the_base_blocks_and_is_named(repo: Repo) -> None:
     repo.work("u", {"new.txt": "x"})
     built = repo.built("u")
     git(repo.root, "checkout", "-q", "--detach")
@@ -312,7 +397,7 @@ def test_a_commit_that_does_not_descend_from_the_base_is_refused(repo: Repo) -> 
     assert repo.main == before
 
 
-def test_an_index_lock_of_the_operator_blocks_and_is_named(repo: Repo) -> None:
+def test_f24_an_index_lock_of_the_operator_blocks_and_is_named(repo: Repo) -> None:
     repo.work("u", {"new.txt": "x"})
     built = repo.built("u")
     lock = repo.root / ".git" / "index.lock"
@@ -327,7 +412,7 @@ def test_an_index_lock_of_the_operator_blocks_and_is_named(repo: Repo) -> None:
 
 
 @pytest.mark.parametrize("business", ["merge", "rebase", "cherry-pick"])
-def test_an_operator_in_the_middle_of_something_is_not_disturbed(repo: Repo, business: str) -> None:
+def test_f24_an_operator_in_the_middle_of_something_is_not_disturbed(repo: Repo, business: str) -> None:
     git(repo.root, "checkout", "-q", "-b", "side")
     (repo.root / "a.txt").write_text("side\n")
     git(repo.root, "commit", "-q", "-am", "Side")
@@ -360,7 +445,7 @@ def test_another_worktree_that_has_the_base_follows_too(repo: Repo, tmp_path: Pa
     assert not (repo.root / "new.txt").exists()
 
 
-def test_a_worktree_that_has_the_base_is_found_by_the_repositorys_record(repo: Repo, tmp_path: Path) -> None:
+def test_a11_a_worktree_that_has_the_base_is_found_by_the_repositorys_record(repo: Repo, tmp_path: Path) -> None:
     git(repo.root, "checkout", "-q", "-b", "elsewhere")
     other, stranger = tmp_path / "other", Repo(tmp_path / "stranger")
     git(repo.root, "worktree", "add", "-q", str(other), "main")
@@ -394,7 +479,7 @@ def test_a_base_checked_out_twice_blocks(repo: Repo, tmp_path: Path) -> None:
     assert repo.main == built.old
 
 
-def test_the_users_merge_options_do_not_bend_the_merge(repo: Repo) -> None:
+def test_a11_the_users_merge_options_do_not_bend_the_merge(repo: Repo) -> None:
     git(repo.root, "config", "branch.main.mergeOptions", "--squash --no-commit")
     git(repo.root, "config", "merge.ff", "false")
     repo.work("u", {"new.txt": "x"})
@@ -406,7 +491,7 @@ def test_the_users_merge_options_do_not_bend_the_merge(repo: Repo) -> None:
 
 
 @pytest.mark.parametrize("old", ["main", "--all", "", "HEAD"])
-def test_only_full_commit_names_are_taken(repo: Repo, old: str) -> None:
+def test_a10_only_full_commit_names_are_taken(repo: Repo, old: str) -> None:
     with pytest.raises(UsageError):
         merge.advance(repo.root, repo.state, "main", old, repo.main)
     with pytest.raises(UsageError):
@@ -476,7 +561,7 @@ def kill_gits(root: Path) -> None:
                 time.sleep(0.001)
 
 
-def test_hooks_do_not_run_and_can_not_stop_a_merge(repo: Repo, tmp_path: Path) -> None:
+def test_a11_hooks_do_not_run_and_can_not_stop_a_merge(repo: Repo, tmp_path: Path) -> None:
     for hook in ("pre-commit", "post-merge", "reference-transaction", "post-checkout", "prepare-commit-msg"):
         write_program(repo.root / ".git" / "hooks" / hook, f"touch {tmp_path}/ran-{hook}\nexit 1\n")
     repo.work("u", {"new.txt": "x"})

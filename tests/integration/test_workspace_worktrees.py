@@ -55,7 +55,7 @@ def test_a_bare_repository_and_one_without_a_commit_are_refused(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("base", ["missing", "main~0", "--help", "main^{tree}", "@{-1}", ""])
-def test_a_base_that_is_no_branch_is_refused_and_the_branches_named(repo: Repo, base: str) -> None:
+def test_a10_a_base_that_is_no_branch_is_refused_and_the_branches_named(repo: Repo, base: str) -> None:
     text = refusal(check_repository, repo.root, base)
 
     assert "one of: main" in text
@@ -91,7 +91,7 @@ def test_ensure_again_changes_nothing_and_never_moves_a_branch(repo: Repo) -> No
     assert (path / "draft.txt").read_text() == "not yet committed"
 
 
-def test_a_deleted_worktree_is_made_anew_from_its_branch(repo: Repo) -> None:
+def test_f23_a_deleted_worktree_is_made_anew_from_its_branch(repo: Repo) -> None:
     sha = repo.work("u", {"new.txt": "x"})
     shutil.rmtree(repo.worktrees.path("u"))
 
@@ -102,7 +102,7 @@ def test_a_deleted_worktree_is_made_anew_from_its_branch(repo: Repo) -> None:
     assert git(path, "status", "--porcelain") == ""
 
 
-def test_a_commit_on_a_detached_head_outlives_the_deletion_of_its_worktree(repo: Repo) -> None:
+def test_f23_a_commit_on_a_detached_head_outlives_the_deletion_of_its_worktree(repo: Repo) -> None:
     path = repo.unit("u")
     git(path, "checkout", "-q", "--detach")
     git(path, "commit", "-q", "--allow-empty", "-m", "Off the branch")
@@ -136,7 +136,7 @@ def test_a_tag_of_the_same_name_changes_nothing(repo: Repo) -> None:
     assert git(path, "symbolic-ref", "HEAD") == "refs/heads/orch/u"
 
 
-def test_a_directory_that_is_not_ours_is_left_alone(repo: Repo) -> None:
+def test_f23_a_directory_that_is_not_ours_is_left_alone(repo: Repo) -> None:
     path = repo.worktrees.path("u")
     path.mkdir(parents=True)
     (path / "precious.txt").write_text("mine")
@@ -167,7 +167,7 @@ def test_a_branch_named_orch_is_said_to_be_in_the_way(repo: Repo) -> None:
     assert "rename the branch `orch`" in refusal(repo.unit, "u")
 
 
-def test_a_deleted_branch_is_said_with_the_command_that_brings_it_back(repo: Repo) -> None:
+def test_f23_a_deleted_branch_is_said_with_the_command_that_brings_it_back(repo: Repo) -> None:
     sha = repo.work("u", {"new.txt": "x"})
     git(repo.root, "update-ref", "-d", "refs/heads/orch/u")
 
@@ -176,7 +176,7 @@ def test_a_deleted_branch_is_said_with_the_command_that_brings_it_back(repo: Rep
 
 
 @pytest.mark.parametrize("content", [None, "gitdir: /nowhere\n", "rubbish", ""])
-def test_a_planted_git_file_is_mended_and_never_believed(repo: Repo, tmp_path: Path, content: str | None) -> None:
+def test_a11_a_planted_git_file_is_mended_and_never_believed(repo: Repo, tmp_path: Path, content: str | None) -> None:
     repo.work("u", {"new.txt": "x"})
     path = repo.worktrees.path("u")
     (path / ".git").unlink()
@@ -191,7 +191,7 @@ def test_a_planted_git_file_is_mended_and_never_believed(repo: Repo, tmp_path: P
     assert ".git" not in repo.files_of("orch/u")
 
 
-def test_a_git_file_that_points_into_another_repository_commits_nothing_there(repo: Repo, tmp_path: Path) -> None:
+def test_a11_a_git_file_that_points_into_another_repository_commits_nothing_there(repo: Repo, tmp_path: Path) -> None:
     other = Repo(tmp_path / "other")
     before = other.main
     path = repo.unit("u")
@@ -204,7 +204,7 @@ def test_a_git_file_that_points_into_another_repository_commits_nothing_there(re
     assert other.main == before
 
 
-def test_a_planted_common_directory_commits_nothing_elsewhere(repo: Repo, tmp_path: Path) -> None:
+def test_a11_a_planted_common_directory_commits_nothing_elsewhere(repo: Repo, tmp_path: Path) -> None:
     other = Repo(tmp_path / "other")
     git(other.root, "branch", "orch/u")
     path = repo.unit("u")
@@ -215,7 +215,7 @@ def test_a_planted_common_directory_commits_nothing_elsewhere(repo: Repo, tmp_pa
     assert other.tip("u") == other.main
 
 
-def test_a_repository_in_place_of_the_git_file_is_refused(repo: Repo) -> None:
+def test_f23_a_repository_in_place_of_the_git_file_is_refused(repo: Repo) -> None:
     path = repo.unit("u")
     (path / ".git").unlink()
     git(path, "init", "-q")
@@ -223,7 +223,7 @@ def test_a_repository_in_place_of_the_git_file_is_refused(repo: Repo) -> None:
     assert "move it away" in refusal(repo.unit, "u")
 
 
-def test_a_moved_project_finds_its_worktrees_again(repo: Repo, tmp_path: Path) -> None:
+def test_f23_a_moved_project_finds_its_worktrees_again(repo: Repo, tmp_path: Path) -> None:
     sha = repo.work("u", {"new.txt": "x"})
     (repo.worktrees.path("u") / "draft.txt").write_text("draft")
     repo.root.rename(tmp_path / "moved")
@@ -236,7 +236,7 @@ def test_a_moved_project_finds_its_worktrees_again(repo: Repo, tmp_path: Path) -
     assert moved.commit_all("u", "Draft") is not None
 
 
-def test_a_worktree_that_git_was_killed_over_is_made_anew(repo: Repo) -> None:
+def test_f24_a_worktree_that_git_was_killed_over_is_made_anew(repo: Repo) -> None:
     path = repo.unit("u")
     record = repo.root / ".git" / "worktrees" / "u"
     (record / "locked").write_text("initializing\n")
@@ -274,7 +274,7 @@ def test_eight_calls_for_one_unit_make_one_worktree(repo: Repo) -> None:
 
 
 @pytest.mark.parametrize("sha", ["", "main", "HEAD", "--all", "0" * 39, "refs/heads/main"])
-def test_a_start_that_is_no_full_commit_name_is_refused(repo: Repo, sha: str) -> None:
+def test_a10_a_start_that_is_no_full_commit_name_is_refused(repo: Repo, sha: str) -> None:
     assert "full one" in refusal(repo.worktrees.ensure, "u", sha, kind=UsageError)
 
 
@@ -285,7 +285,7 @@ def test_a_start_that_does_not_exist_is_refused(repo: Repo) -> None:
 
 
 @pytest.mark.parametrize("unit", ["", ".", "..", "../x", "a/b", ".hidden", "a\0b"])
-def test_a_name_that_leaves_the_worktrees_is_refused(repo: Repo, unit: str) -> None:
+def test_a8_a_name_that_leaves_the_worktrees_is_refused(repo: Repo, unit: str) -> None:
     refusal(repo.worktrees.ensure, unit, repo.main, kind=UsageError)
     refusal(repo.worktrees.remove, unit, discard=True, kind=UsageError)
 
@@ -305,7 +305,7 @@ def test_the_root_may_itself_be_a_linked_worktree(repo: Repo, tmp_path: Path) ->
     worktrees.remove("u", discard=True)
 
 
-def test_a_lock_of_the_branch_that_a_killed_git_left_does_not_keep_a_unit_from_being_made(repo: Repo) -> None:
+def test_f24_a_lock_of_the_branch_that_a_killed_git_left_does_not_keep_a_unit_from_being_made(repo: Repo) -> None:
     lock = repo.root / ".git" / "refs" / "heads" / "orch" / "u.lock"
     lock.parent.mkdir()
     lock.write_text("")
@@ -372,7 +372,7 @@ def test_nothing_new_gives_none_and_no_commit(repo: Repo) -> None:
 
 
 @pytest.mark.parametrize("message", ["--amend", "-F /etc/passwd", "", "# a comment", "two\n\nparts ä", "nul\0byte"])
-def test_any_message_is_only_a_message(repo: Repo, message: str) -> None:
+def test_a10_any_message_is_only_a_message(repo: Repo, message: str) -> None:
     repo.unit("u")
     (repo.worktrees.path("u") / "new.txt").write_text("x")
 
@@ -399,7 +399,7 @@ def test_without_an_identity_the_orchestrator_signs_and_otherwise_the_user(
     assert authors == ["Ada <ada@example.org>", "orchestrator <orchestrator@localhost>"]
 
 
-def test_a_conflict_left_open_is_refused_by_file_and_committed_once_resolved(repo: Repo) -> None:
+def test_f25_a_conflict_left_open_is_refused_by_file_and_committed_once_resolved(repo: Repo) -> None:
     repo.work("u", {"a.txt": "theirs\n"})
     path = repo.worktrees.path("u")
     (repo.root / "a.txt").write_text("ours\n")
@@ -417,7 +417,7 @@ def test_a_conflict_left_open_is_refused_by_file_and_committed_once_resolved(rep
     assert git(repo.root, "rev-list", "--parents", "-1", sha).split()[1:] == [before, repo.main]
 
 
-def test_a_file_deleted_on_one_side_stays_open_until_someone_decides(repo: Repo) -> None:
+def test_f25_a_file_deleted_on_one_side_stays_open_until_someone_decides(repo: Repo) -> None:
     repo.work("u", {"a.txt": "theirs\n"})
     git(repo.root, "rm", "-q", "a.txt")
     git(repo.root, "commit", "-q", "-m", "Base deletes it")
@@ -437,7 +437,7 @@ def test_a_merge_without_changes_that_was_left_uncommitted_is_committed(repo: Re
     assert not (repo.root / ".git" / "worktrees" / "u" / "MERGE_HEAD").exists()
 
 
-def test_a_rebase_left_open_is_named_and_nothing_lost(repo: Repo) -> None:
+def test_f24_a_rebase_left_open_is_named_and_nothing_lost(repo: Repo) -> None:
     sha = repo.work("u", {"a.txt": "theirs\n"})
     (repo.root / "a.txt").write_text("ours\n")
     git(repo.root, "commit", "-q", "-am", "Base changes the same")
@@ -448,7 +448,7 @@ def test_a_rebase_left_open_is_named_and_nothing_lost(repo: Repo) -> None:
 
 
 @pytest.mark.parametrize("switch", [["--detach"], ["-b", "mine"]])
-def test_a_worktree_on_another_head_is_refused_and_its_files_stay(repo: Repo, switch: list[str]) -> None:
+def test_f24_a_worktree_on_another_head_is_refused_and_its_files_stay(repo: Repo, switch: list[str]) -> None:
     path = repo.unit("u")
     git(path, "checkout", "-q", *switch)
     (path / "new.txt").write_text("x")
@@ -460,7 +460,7 @@ def test_a_worktree_on_another_head_is_refused_and_its_files_stay(repo: Repo, sw
     assert (path / "new.txt").read_text() == "x"
 
 
-def test_a_branch_made_a_link_to_the_base_does_not_move_the_base(repo: Repo) -> None:
+def test_a11_a_branch_made_a_link_to_the_base_does_not_move_the_base(repo: Repo) -> None:
     path = repo.unit("u")
     git(repo.root, "symbolic-ref", "refs/heads/orch/u", "refs/heads/main")
     (path / "new.txt").write_text("x")
@@ -470,7 +470,7 @@ def test_a_branch_made_a_link_to_the_base_does_not_move_the_base(repo: Repo) -> 
     assert repo.main == before
 
 
-def test_a_lock_that_a_killed_git_left_is_removed(repo: Repo) -> None:
+def test_f24_a_lock_that_a_killed_git_left_is_removed(repo: Repo) -> None:
     path = repo.unit("u")
     record = repo.root / ".git" / "worktrees" / "u"
     for lock in (record / "index.lock", record / "HEAD.lock", repo.root / ".git/refs/heads/orch/u.lock"):
@@ -480,7 +480,7 @@ def test_a_lock_that_a_killed_git_left_is_removed(repo: Repo) -> None:
     assert repo.worktrees.commit_all("u", "Work") == repo.tip("u")
 
 
-def test_a_lock_that_a_live_process_holds_stays_and_is_named(repo: Repo) -> None:
+def test_f24_a_lock_that_a_live_process_holds_stays_and_is_named(repo: Repo) -> None:
     path = repo.unit("u")
     lock = repo.root / ".git" / "worktrees" / "u" / "index.lock"
     (path / "new.txt").write_text("x")
@@ -493,7 +493,7 @@ def test_a_lock_that_a_live_process_holds_stays_and_is_named(repo: Repo) -> None
     assert repo.worktrees.commit_all("u", "Work") is not None
 
 
-def test_a_lock_that_is_held_for_a_moment_only_costs_that_moment(repo: Repo) -> None:
+def test_f24_a_lock_that_is_held_for_a_moment_only_costs_that_moment(repo: Repo) -> None:
     path = repo.unit("u")
     lock = repo.root / ".git" / "worktrees" / "u" / "index.lock"
     (path / "new.txt").write_text("x")
@@ -627,7 +627,7 @@ def test_a_directory_that_can_not_be_written_is_removed(repo: Repo) -> None:
     assert not path.exists()
 
 
-def test_a_link_in_a_worktree_is_removed_and_not_what_it_points_at(repo: Repo, tmp_path: Path) -> None:
+def test_a12_a_link_in_a_worktree_is_removed_and_not_what_it_points_at(repo: Repo, tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("x")
     path = repo.unit("u")
@@ -654,7 +654,7 @@ def test_the_state_is_ignored_once_and_the_file_keeps_what_it_had(repo: Repo) ->
     assert repo.status() == ""
 
 
-def test_git_killed_anywhere_while_a_worktree_is_made_leaves_a_unit_that_can_be_made(repo: Repo) -> None:
+def test_f24_git_killed_anywhere_while_a_worktree_is_made_leaves_a_unit_that_can_be_made(repo: Repo) -> None:
     (repo.root / "many").mkdir()
     for number in range(200):
         (repo.root / "many" / f"{number}.txt").write_text(LINES)

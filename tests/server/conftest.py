@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from raw_client import Client, Running, make_project
+from serve_kit import LAUNCH, Process, end_what_is_left
 
 from orchestrator_app.serve import Serving, serve
 from orchestrator_app.settings import load_project
@@ -55,3 +58,31 @@ def unit(running: Running, request: pytest.FixtureRequest) -> Callable[..., str]
         return name
 
     return submit
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_project(tmp_path / "work")
+
+
+@pytest.fixture
+def start(wait_until: Callable[..., Any]) -> Iterator[Callable[..., Process]]:
+    """Starts servers as processes; at the end they and their agents are gone."""
+    started: list[Process] = []
+
+    def begin(root: Path, *arguments: str, command: tuple[str, ...] = (sys.executable, "-c", LAUNCH)) -> Process:
+        last = () if command[0].endswith("panel") else (str(root),)
+        process = Process(root, *command, *last, *arguments)
+        started.append(process)
+        wait_until(
+            lambda: process.popen.poll() is not None or "/login?code=" in process.text, 60, "the server to be ready"
+        )
+        return process
+
+    yield begin
+    for process in started:
+        if process.popen.poll() is None:
+            process.popen.kill()
+            process.popen.wait(30)
+    for root in {process.root for process in started}:
+        end_what_is_left(root, wait_until)

@@ -27,7 +27,7 @@ def console(running, told, monkeypatch):
     console.release()
 
 
-def test_sessions_that_have_ended_leave_no_watcher_on_the_board(running, console):
+def test_f28_sessions_that_have_ended_leave_no_watcher_on_the_board(running, console):
     board = running.serving.orchestrator.board
     before = len(board._watchers)
 
@@ -59,7 +59,7 @@ def test_a_page_that_nobody_opened_in_a_browser_watches_nothing(running):
         {},
     ],
 )
-def test_a_page_can_ask_for_nothing_but_requests_in_its_operators_own_name(console, told, wish):
+def test_a1_a_page_can_ask_for_nothing_but_requests_in_its_operators_own_name(console, told, wish):
     console._handle_msg({"type": "do", "id": 1, "unit": "x", **wish})
 
     (answer,) = told

@@ -77,7 +77,7 @@ def test_an_empty_answer_still_has_its_columns(client: Client) -> None:
     assert reply.header("x-orch-truncated") == "false"
 
 
-def test_a_query_ends_when_its_client_has_gone(client: Client, wait_until) -> None:
+def test_a15_a_query_ends_when_its_client_has_gone(client: Client, wait_until) -> None:
     def asked() -> list[int]:
         return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and "sandbox.py" in command(pid)]
 
@@ -135,7 +135,7 @@ def test_an_answer_is_cut_at_its_limit(client: Client) -> None:
         ({"sql": 1}, "sql"),
     ],
 )
-def test_a_query_that_can_not_be_answered_is_a_problem_in_one_line(client: Client, body: dict, word: str) -> None:
+def test_a15_a_query_that_can_not_be_answered_is_a_problem_in_one_line(client: Client, body: dict, word: str) -> None:
     reply = client.api("POST", "/query", body)
 
     assert reply.status == 400
@@ -145,7 +145,7 @@ def test_a_query_that_can_not_be_answered_is_a_problem_in_one_line(client: Clien
 
 
 @pytest.mark.parametrize("path", ["/query", "/export"])
-def test_nobody_asks_or_exports_without_the_token(client: Client, path: str) -> None:
+def test_a4_a15_nobody_asks_or_exports_without_the_token(client: Client, path: str) -> None:
     body = {"sql": "SELECT 1"} if path == "/query" else {}
 
     assert client("POST", f"/api/v1{path}", body, bearer=False).status == 401

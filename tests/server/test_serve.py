@@ -4,95 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from raw_client import SETTINGS, Client, make_project
+from raw_client import SETTINGS, make_project
+from serve_kit import PANEL, Process
 
 import orchestrator_app
 from orchestrator_app.claim import server_info
 
 Wait = Callable[..., Any]
-
-LAUNCH = """
-import sys
-from pathlib import Path
-from orchestrator_app.errors import OrchError
-from orchestrator_app.serve import serve
-from orchestrator_app.settings import load_project
-try:
-    sys.exit(serve(load_project(Path(sys.argv[1])), port=int(sys.argv[2]) if sys.argv[2:] else None))
-except OrchError as error:
-    print(error, file=sys.stderr)
-    sys.exit(error.exit_code)
-"""
-SOURCES = str(Path(orchestrator_app.__file__).parents[1])
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([SOURCES, os.environ.get("PYTHONPATH", "")])}
-
-
-class Process:
-    """A server in a process of its own; its output goes to a file beside the project."""
-
-    def __init__(self, root: Path, *command: str) -> None:
-        self.root = root
-        self.output = root.parent / f"{root.name}.{len(list(root.parent.iterdir()))}.out"
-        with open(self.output, "wb") as file:
-            self.popen = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=ENVIRONMENT, cwd=root)
-
-    @property
-    def text(self) -> str:
-        return self.output.read_text()
-
-    @property
-    def info(self) -> dict[str, Any]:
-        info = server_info(self.root / ".orchestrator")
-        assert info is not None
-        return info
-
-    @property
-    def client(self) -> Client:
-        return Client(self.info["port"], (self.root / ".orchestrator" / "token").read_text().strip())
-
-    def login_path(self) -> str:
-        found = re.search(r"http://[^/\s]+(/login\?code=\S+)", self.text)
-        assert found, self.text
-        return found.group(1)
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.popen.send_signal(number)
-        return self.popen.wait(60)
-
-
-@pytest.fixture
-def start(wait_until: Wait) -> Iterator[Callable[..., Process]]:
-    started: list[Process] = []
-
-    def begin(root: Path, *arguments: str, command: tuple[str, ...] = (sys.executable, "-c", LAUNCH)) -> Process:
-        last = () if command[0].endswith("panel") else (str(root),)
-        process = Process(root, *command, *last, *arguments)
-        started.append(process)
-        wait_until(
-            lambda: process.popen.poll() is not None or "/login?code=" in process.text, 60, "the server to be ready"
-        )
-        return process
-
-    yield begin
-    for process in started:
-        if process.popen.poll() is None:
-            process.popen.kill()
-            process.popen.wait(30)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return make_project(tmp_path / "work")
 
 
 def port_that_is_free() -> int:
@@ -221,59 +146,9 @@ def test_a_request_stops_the_server_in_order(root: Path, start: Callable[..., Pr
     assert server_info(root / ".orchestrator") is None
 
 
-def test_a_stop_leaves_the_agents_to_the_next_server_unless_asked_to_end_them(
-    root: Path, start: Callable[..., Process], wait_until: Wait
-) -> None:
-    process = start(root, "0")
-    mark = root / "alive"
-    process.client.api("POST", "/units", {"name": "long", "prompt": f"echo $$ > {mark}; exec sleep 600"})
-    wait_until(lambda: mark.exists() and mark.read_text().strip())
-    pid = int(mark.read_text())
-
-    process.client.api("POST", "/stop")
-    process.popen.wait(60)
-    survived = Path(f"/proc/{pid}").exists()
-    again = start(root, "0")
-    running = again.client.api("GET", "/units/long").json
-    again.client.api("POST", "/stop", {"how": "agents"})
-    again.popen.wait(60)
-
-    assert survived
-    assert (running["status"], running["attempt"]) == ("RUNNING", 1)
-    wait_until(lambda: not Path(f"/proc/{pid}").exists())
-
-
-def test_f33_a_second_signal_leaves_at_once_and_the_agents_go_on(
-    tmp_path: Path, start: Callable[..., Process], wait_until: Wait
-) -> None:
-    root = make_project(tmp_path / "work", SETTINGS.replace("grace = 1", "grace = 60"))
-    process = start(root, "0")
-    mark = root / "alive"
-    process.client.api("POST", "/units", {"name": "deaf", "prompt": f"trap '' TERM; echo $$ > {mark}; exec sleep 600"})
-    wait_until(lambda: mark.exists() and mark.read_text().strip())
-
-    process.popen.send_signal(signal.SIGTERM)
-    wait_until(lambda: "Stopping" in process.text)
-    process.popen.send_signal(signal.SIGTERM)
-    process.popen.wait(30)
-
-    agent = int(mark.read_text())
-    assert "Leaving at once" in process.text
-    assert server_info(root / ".orchestrator") is None
-    assert Path(f"/proc/{agent}").exists()
-    again = start(root, "0")
-    again.client.api("POST", "/dispatch", {"paused": True})
-    os.kill(agent, signal.SIGKILL)
-    wait_until(lambda: again.client.api("GET", "/units/deaf").json["status"] != "RUNNING")
-    assert again.end() == 0
-
-
 @pytest.mark.parametrize("plugins", [(), ("--plugins", "orchestrator_app.api")])
 def test_panel_serve_gives_the_same_server(root: Path, start: Callable[..., Process], plugins: tuple[str, ...]) -> None:
-    panel = str(Path(sys.executable).with_name("panel"))
-    app = str(Path(orchestrator_app.__file__).parent)
-
-    process = start(root, command=(panel, "serve", app, "--port", str(port_that_is_free()), *plugins))
+    process = start(root, command=(*PANEL, "--port", str(port_that_is_free()), *plugins))
     client = process.client
     with open("/proc/net/tcp") as file:
         listening = [line.split()[1] for line in file if f":{client.port:04X} 00000000:0000 0A" in line]
@@ -293,20 +168,14 @@ def test_panel_serve_gives_the_same_server(root: Path, start: Callable[..., Proc
 
 
 def test_panel_serve_without_a_project_ends_before_it_answers(tmp_path: Path, start: Callable[..., Process]) -> None:
-    panel = str(Path(sys.executable).with_name("panel"))
-    app = str(Path(orchestrator_app.__file__).parent)
-
-    process = start(tmp_path, command=(panel, "serve", app, "--port", str(port_that_is_free())))
+    process = start(tmp_path, command=(*PANEL, "--port", str(port_that_is_free())))
 
     assert process.popen.wait(60) == 2
     assert "orch init" in process.text and "Traceback" not in process.text
 
 
 def test_panel_serve_on_an_open_address_is_wrong_usage(root: Path, start: Callable[..., Process]) -> None:
-    panel = str(Path(sys.executable).with_name("panel"))
-    app = str(Path(orchestrator_app.__file__).parent)
-
-    process = start(root, command=(panel, "serve", app, "--port", str(port_that_is_free()), "--address", "0.0.0.0"))
+    process = start(root, command=(*PANEL, "--port", str(port_that_is_free()), "--address", "0.0.0.0"))
 
     assert process.popen.wait(60) == 2
     assert "0.0.0.0" in process.text

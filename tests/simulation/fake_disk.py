@@ -64,12 +64,17 @@ class FakeLog:
         disk.point("before the commit")
         if disk.refusals:
             disk.refusals -= 1
-            raise StoreError("the log could not be written: no space left on device")
+            try:
+                disk.point("before a failed commit is undone")
+            except Crash:
+                disk.take(records)  # it was written though it failed, and nobody lived to cut it off
+                raise
+            raise StoreError("the log could not be written: No space left on device")
         if records[0].seq != len(disk.records) + 1:
             raise StoreError(f"the log could not be written: row {records[0].seq} is not the next one")
         disk.take(records)
         if disk.late_answers:
-            # The commit raised though it was durable; the log asked, found its rows, and only the journal lacks them.
+            # The rows are durable; the journal beside them lacks them.
             disk.late_answers -= 1
             self.journal_fault = "the journal could not be written: no space left on device"
         else:

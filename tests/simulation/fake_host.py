@@ -32,7 +32,6 @@ class Process:
         self.said: list[Message] = []
         self.answers: list[dict[str, Any]] = []
         self.end: Exited | Vanished | None = None
-        self.began = now
         self.began_wall = wall
         self.told = False
         self.kill_at: float | None = None
@@ -143,11 +142,14 @@ class HostExecutor:
         self._may_stop = may_stop
         self._known: dict[Key, int] = {}
         self._injected: list[Report] = []
-        self.fails_to_start = 0
+        self.fails_to_start = self.fails_to_open = 0
         self.woken = False
         self.held_back: set[str] = set()
 
-    def open(self) -> None: ...
+    def open(self) -> None:
+        if self.fails_to_open:
+            self.fails_to_open -= 1
+            raise ExecutorError("the supervisor can't be started: too many open files")
 
     def close(self) -> None:
         self._host.receive()

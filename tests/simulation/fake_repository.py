@@ -1,7 +1,7 @@
 """A repository of sets of changes, which outlives the server, and a crew that works on it a step at a time.
 
-A commit is a set of changes. A change is (file, by whom). Two sets conflict where both have changes of one file that the
-other lacks. Every piece of the crew's work is a generator: between any two of its steps the server may die.
+A commit is a set of changes. A change is (file, by whom). Two sets conflict where both have changes of one file that
+the other lacks. Every piece of the crew's work is a generator: between any two of its steps the server may die.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from orchestrator_app.errors import OrchError, WorkspaceError
-from orchestrator_app.executors.base import Exited
+from orchestrator_app.errors import OrchError, PassingError, WorkspaceError
+from orchestrator_app.executors.base import Exited, Vanished
 from orchestrator_app.settings import Project
-from orchestrator_app.workspace.crew import Botched, MergeAdvanced, MergeBuilt, Prepared, Result, Sealed
+from orchestrator_app.workspace.crew import Botched, Delayed, MergeAdvanced, MergeBuilt, Prepared, Result, Sealed
 from orchestrator_app.workspace.merge import Advanced, Blocked, Built, Conflict, Moved, Nothing
 
 from .fake_host import Host, Violation
@@ -36,6 +36,9 @@ class Repository:
         self.scratch: dict[str, str] = {}
         self.fails = 0
         self.blocked = 0
+        #: Whether the next failures are of the kind that passes; the attempts whose work was committed.
+        self.passing = False
+        self.sealed: set[tuple[str, int]] = set()
         #: A `git` that outlived the server it was started by: a move of the base that is yet to happen.
         self.orphans: list[tuple[str, str, str]] = []
 
@@ -110,11 +113,14 @@ Work = Generator[str, None, Any]
 class Piece:
     """A piece of work under way."""
 
-    def __init__(self, what: str, unit: str, work: Work, report: Callable[[Any], Result] | None) -> None:
+    def __init__(self, what: str, unit: str, begin: Callable[[], Work], report: Callable[[Any], Result] | None) -> None:
         self.what = what
         self.unit = unit
-        self.work = work
+        self.begin = begin
+        self.work = begin()
         self.report = report
+        #: It failed for a passing fault, and is tried again later.
+        self.delayed = False
         #: The move of the base that it has handed to git, which may outlive the server.
         self.moves: tuple[str, str, str] | None = None
 
@@ -140,28 +146,28 @@ class FakeCrew:
         return bool(self.pieces)
 
     def prepare(self, unit: str, attempt: int, base: str | None) -> None:
-        self._add("prepare", unit, attempt, self._prepare(unit, attempt, base))
+        self._add("prepare", unit, attempt, lambda: self._prepare(unit, attempt, base))
 
-    def seal(self, unit: str, attempt: int, phase: str, exited: Exited) -> None:
-        self._add("seal", unit, attempt, self._seal(unit, attempt, exited), exited)
+    def seal(self, unit: str, attempt: int, phase: str, exited: Exited | Vanished) -> None:
+        self._add("seal", unit, attempt, lambda: self._seal(unit, attempt, exited), exited)
 
     def build_merge(self, unit: str, attempt: int, *, to_verify: bool) -> None:
-        self._add("build", unit, attempt, self._build(unit, attempt, to_verify))
+        self._add("build", unit, attempt, lambda: self._build(unit, attempt, to_verify))
 
     def advance(self, unit: str, attempt: int, old: str, new: str) -> None:
-        self._add("advance", unit, attempt, self._advance(unit, attempt, old, new))
+        self._add("advance", unit, attempt, lambda: self._advance(unit, attempt, old, new))
 
     def clean(self, unit: str, *, merged: bool) -> None:
-        self._append(Piece("clean", unit, self._clean(unit, merged), None))
+        self._append(Piece("clean", unit, lambda: self._clean(unit, merged), None))
 
     def sweep(self, is_merged: Callable[[str], bool]) -> None:
-        self._append(Piece("sweep", "", self._sweep(is_merged), None))
+        self._append(Piece("sweep", "", lambda: self._sweep(is_merged), None))
 
     def close(self) -> None:
-        """What is under way is brought to its end; its results are still posted."""
+        """What is under way is brought to its end; its results are still posted. What is delayed is for the next."""
         self._closed = True
-        while self.pieces:
-            self.go_on(0)
+        while under_way := [one for one in self.pieces if not one.delayed]:
+            self.go_on(self.pieces.index(under_way[0]))
 
     # -- the work, step by step
 
@@ -180,12 +186,15 @@ class FakeCrew:
         repository.half_made.discard(unit)
         return Prepared(unit, attempt, self._project.state / "worktrees" / unit, start)
 
-    def _seal(self, unit: str, attempt: int, exited: Exited) -> Work:
+    def _seal(self, unit: str, attempt: int, exited: Exited | Vanished) -> Work:
         yield "looked what changed"
+        if (unit, attempt) in self._repository.sealed:
+            return Sealed(unit, attempt, exited, None)
         if self._host.live(unit):
             raise Violation(f"I1: the worktree of {unit} is committed while an attempt of it runs")
         commit = self._repository.seal(unit)
         yield "committed"
+        self._repository.sealed.add((unit, attempt))
         return Sealed(unit, attempt, exited, commit)
 
     def _build(self, unit: str, attempt: int, to_verify: bool) -> Work:
@@ -243,10 +252,23 @@ class FakeCrew:
     def _piece(self, unit: str) -> Piece:
         return next(one for one in self.pieces if one.unit == unit and one.what == "advance")
 
-    def _add(self, what: str, unit: str, attempt: int, work: Work, exited: Exited | None = None) -> None:
+    def _add(
+        self,
+        what: str,
+        unit: str,
+        attempt: int,
+        work: Callable[[], Work],
+        exited: Exited | Vanished | None = None,
+    ) -> None:
         if any(one.unit == unit and one.report is not None for one in self.pieces):
             raise Violation(f"I1: two pieces of work on {unit} at a time")
-        self._append(Piece(what, unit, work, lambda error: Botched(unit, attempt, str(error), exited)))
+        self._append(Piece(what, unit, work, lambda error: self._failed(unit, attempt, error, exited)))
+
+    def _failed(self, unit: str, attempt: int, error: OrchError, exited: Exited | Vanished | None) -> Result:
+        passing = isinstance(error, PassingError)
+        if passing and exited is not None:
+            return Delayed(unit, attempt, str(error), 1.0)
+        return Botched(unit, attempt, str(error), exited, passing)
 
     def _append(self, piece: Piece) -> None:
         if self._closed:
@@ -257,17 +279,23 @@ class FakeCrew:
     def go_on(self, index: int) -> str:
         """One step of a piece; at its end its result is posted. At most four are under way at a time."""
         piece = self.pieces[index % min(4, len(self.pieces))]
+        if piece.delayed:
+            piece.delayed, piece.work = False, piece.begin()
+            return f"{piece.what} {piece.unit}: tried again"
         self._point(f"while git is to {piece.what} {piece.unit}")
         try:
             if self._repository.fails and piece.report is not None:
                 self._repository.fails -= 1
-                raise WorkspaceError("git failed: no space left on device")
+                raise (PassingError if self._repository.passing else WorkspaceError)("git failed: no space left")
             return f"{piece.what} {piece.unit}: {next(piece.work)}"
         except StopIteration as end:
             result = end.value
         except OrchError as error:
             result = piece.report(error) if piece.report else None
-        self.pieces.remove(piece)
+        if type(result) is Delayed:
+            piece.delayed = True
+        else:
+            self.pieces.remove(piece)
         if result is not None:
             self._post(result)
         return f"{piece.what} {piece.unit}: {result}"

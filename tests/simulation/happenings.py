@@ -8,14 +8,17 @@ from orchestrator_app.executors.base import Exited, Message, Said, Vanished
 from orchestrator_app.states import Status
 
 from .fake_host import Process
-from .plan import Luck, Op
+from .orderly import stop
+from .plan import DAY, Luck, Op
 from .world import World
 
 NAMES = tuple(f"u{number}" for number in range(7))
-DAY = 86_400.0
+AIMS = ("before the commit", "after the commit", "while git", "git begins", "in a watcher")
 
 
 def happen(world: World, op: Op) -> None:
+    if op.luck % 4:  # what the server sent arrives, mostly
+        world.host.receive()
     _OPS[op.kind](world, Luck(op.luck))
 
 
@@ -214,6 +217,21 @@ def step(world: World, luck: Luck) -> None:
         world.step()
 
 
+def flow(world: World, luck: Luck) -> None:
+    """For a while all goes well: what git has to do is done, and some agents end their work."""
+    step(world, luck)
+    for _ in range(40):
+        if not (world.up and world.project.isolation == "worktree" and world.crew.pieces):
+            break
+        world.git(luck)
+    step(world, luck)
+    for process in world.host.live():
+        if process.waits is None and not (process.hung or process.told) and not luck.once_in(3):
+            world.tell("agent", *process.key, "ends")
+            world.host.ends(process, 0)
+    step(world, luck)
+
+
 def git(world: World, luck: Luck) -> None:
     for _ in range(1 + luck.below(6)):
         world.git(luck)
@@ -242,8 +260,12 @@ def client(world: World, luck: Luck) -> None:
 
 
 def crash(world: World, luck: Luck) -> None:
-    """The server dies at one of the next points, or at once."""
-    if world.up and luck.once_in(4):
+    """The server dies at once, or at one of the next points, or the next time that it does something certain."""
+    if luck.once_in(2):
+        world.aim = luck.of(
+            ["was started", "was started", "is started", "is stopped", "the answer", "after a step", *AIMS]
+        )
+    elif world.up and luck.once_in(4):
         world.where = "at rest"
         world.crashed()
     else:
@@ -280,7 +302,8 @@ def git_fails(world: World, luck: Luck) -> None:
     if luck.once_in(3):
         world.repository.blocked = 1
     else:
-        world.repository.fails = 1
+        world.repository.fails = 1 + luck.below(3)
+        world.repository.passing = luck.once_in(2)
 
 
 def stranger_commits(world: World, luck: Luck) -> None:
@@ -291,7 +314,8 @@ def stranger_commits(world: World, luck: Luck) -> None:
 
 def start_fails(world: World, luck: Luck) -> None:
     if world.up:
-        world.executor.fails_to_start = 1
+        world.executor.fails_to_start = 1 + luck.below(3)
+        world.executor.fails_to_open = luck.below(3)
 
 
 def spawn_fails(world: World, luck: Luck) -> None:
@@ -299,11 +323,14 @@ def spawn_fails(world: World, luck: Luck) -> None:
 
 
 def late_words(world: World, luck: Luck) -> None:
-    """Of an attempt that has ended, and was reported, something is heard again."""
-    over = [one for one in world.host.processes.values() if not one.alive and one.key not in world.executor._known]
-    if not world.up or not over:
+    """Something is heard of a fenced attempt, one that its unit has long left behind."""
+    if not world.up:
         return
-    unit, attempt = luck.of(over).key
+    newest = {name: row.attempt for name, row in world.ledger.units.items()}
+    fenced = [key for key in world.host.processes if key[1] < newest[key[0]] and key not in world.executor._known]
+    if not fenced:
+        return
+    unit, attempt = luck.of(fenced)
     report = luck.of(
         [
             Exited(unit, attempt, 0, None, "exit", "", world.wall, world.wall, 0),
@@ -313,9 +340,6 @@ def late_words(world: World, luck: Luck) -> None:
             Said(unit, attempt, [Message(10**6, {"type": "review", "decision": "changes"}, None, "")]),
         ]
     )
-    row = world.ledger.units[unit]
-    if row.attempt == attempt and not (isinstance(report, Exited | Vanished) and row.status is not Status.RUNNING):
-        return  # words of the newest attempt are not late; a doubled end is
     world.tell("late words", report)
     world.executor.inject(report)
 
@@ -359,7 +383,7 @@ _OPS = {
     function.__name__: function
     for function in (
         *(submit, hold, let_go, decide, resolve, edit, restart, comment, see, dispatch),
-        *(agent, step, git, time, client),
+        *(agent, step, flow, git, time, client, stop),
         *(crash, disk_fails, disk_answers_late, watcher_raises, wall_is_set, suspend, git_fails, stranger_commits),
         *(start_fails, spawn_fails, late_words, deaf, hangs, answer_not_written, room, client_breaks, reports_wait),
     )

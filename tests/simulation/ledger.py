@@ -56,13 +56,17 @@ class Ledger:
         self.merges: set[tuple[str, str, str]] = set()
         self.seq = 0
         self.dispatch_paused = False
+        self.booted = 0.0
+        #: Live attempts of DONE units (somebody accepted one while its agent waited): a server that looks what runs
+        #: has them ended, but counts them in no slot.
+        self.strays: set[Key] = set()
 
     def recorded(self, unit: str, old: str, new: str) -> bool:
         """Whether the log knows of that merge."""
         return (unit, old, new) in self.merges
 
-    def take(self, records: Sequence[Record], now: float, wall: float, booted: float) -> None:
-        """The records of one commit, made at that time by a server that booted at `booted`."""
+    def take(self, records: Sequence[Record], now: float, wall: float) -> None:
+        """The records of one commit, made at that time."""
         started: list[str] = []
         rewired = False
         for record in records:
@@ -70,7 +74,7 @@ class Ledger:
             if record.seq != self.seq:
                 raise Violation(f"I3: record {record.seq} follows record {self.seq - 1}")
             if type(record) is Transition:
-                self._transition(record, now, wall, booted)
+                self._transition(record, now, wall)
                 rewired = rewired or "after" in record.detail.get("set", ())
                 if record.trigger is Trigger.START:
                     started.append(record.unit)
@@ -87,15 +91,21 @@ class Ledger:
         for name in started:
             self._check_slots(name)
 
-    def boots(self, set_by: float) -> None:
+    def boots(self, now: float, set_by: float) -> None:
         """A server that starts has only the wall clock to tell how long its units still wait."""
+        self.booted = now
+        self.looks_anew()
         for row in self.units.values():
             if row.not_before_wall is not None:
                 row.not_before = row.not_before_wall - set_by
 
+    def looks_anew(self) -> None:
+        """The server finds out what runs."""
+        self.strays = {one.key for one in self.host.live() if self.units[one.key[0]].status is Status.DONE}
+
     # -- one record
 
-    def _transition(self, record: Transition, now: float, wall: float, booted: float) -> None:
+    def _transition(self, record: Transition, now: float, wall: float) -> None:
         row = self.units.setdefault(record.unit, Row())
         what = f"{record.unit} {record.from_status} --{record.trigger}--> {record.to_status} (record {record.seq})"
         if MOVES.get((record.from_status, record.trigger)) is not record.to_status:
@@ -109,7 +119,7 @@ class Ledger:
         elif record.attempt != row.attempt:
             raise Violation(f"I2: {what} changes the attempt from {row.attempt} to {record.attempt}")
         elif record.from_status is Status.RUNNING:
-            self._leaves(record, what, row, now, booted)
+            self._leaves(record, what, row, now)
         elif record.trigger is Trigger.CONTINUE:
             row.sign = now
         row.status, row.version = record.to_status, record.version
@@ -135,12 +145,12 @@ class Ledger:
         if self.dispatch_paused:
             raise Violation(f"I4: {what} while dispatch is paused")
 
-    def _leaves(self, record: Transition, what: str, row: Row, now: float, booted: float) -> None:
+    def _leaves(self, record: Transition, what: str, row: Row, now: float) -> None:
         key: Key = (record.unit, record.attempt)
         silent = "silent for" in (record.reason or "")
         if silent:
             stall = self.project.workflows["default"].phase(row.phase).stall
-            if now - max(row.sign, booted) < stall - SLACK:
+            if now - max(row.sign, self.booted) < stall - SLACK:
                 raise Violation(f"F11: {what}: {record.reason}, but it was silent for {now - row.sign:.1f} s only")
         elif record.trigger in ENDS and self.host.alive(key):
             raise Violation(f"I7: {what} ({record.reason}) while attempt {record.attempt} lives")
@@ -197,12 +207,13 @@ class Ledger:
 
     def holders(self) -> list[str]:
         """The units that hold a slot: whoever runs, or lives though it was told to end."""
-        return [
-            name
-            for name, row in self.units.items()
-            if row.status is Status.RUNNING
-            or (row.status is not Status.NEEDS_ATTENTION and self.host.alive((name, row.attempt)))
-        ]
+        return [name for name, row in self.units.items() if self._holds(name, row)]
+
+    def _holds(self, name: str, row: Row) -> bool:
+        if row.status in (Status.RUNNING, Status.NEEDS_ATTENTION):
+            return row.status is Status.RUNNING
+        process = self.host.processes.get((name, row.attempt))
+        return process is not None and process.alive and process.key not in self.strays
 
     def _check_slots(self, started: str) -> None:
         row, holders = self.units[started], self.holders()

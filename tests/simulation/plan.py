@@ -43,14 +43,24 @@ reworks = 1
 command = ["true"]
 """
 
+#: Isolation and phases.
+WORKFLOWS = (
+    ("none", ("PLAN", "IMPLEMENT", "REVIEW")),
+    ("worktree", ("IMPLEMENT", "MERGE")),
+    ("worktree", ("IMPLEMENT", "REVIEW", "MERGE")),
+)
+
 #: Where the simulated project lies: nowhere, so that nothing real can be read or written by mistake.
 ROOT = Path("/nowhere/project")
 
+DAY = 86_400.0
+
 #: What people and agents do, and how often in comparison.
 WORK = {
-    "step": 34,
+    "step": 30,
+    "flow": 6,
     "agent": 24,
-    "git": 12,
+    "git": 14,
     "submit": 5,
     "hold": 4,
     "let_go": 4,
@@ -63,10 +73,11 @@ WORK = {
     "dispatch": 1,
     "time": 5,
     "client": 6,
+    "stop": 1,
 }
 #: What goes wrong. A history has only some of these (swarm testing): the others would hide what each brings to light.
 NEMESES = {
-    "crash": 4,
+    "crash": 7,
     "disk_fails": 3,
     "disk_answers_late": 2,
     "watcher_raises": 2,
@@ -121,9 +132,9 @@ class Luck:
 
 
 @cache
-def _settings(isolation: str, on_stall: str, review_timeout: int) -> Project:
-    phases = ["IMPLEMENT", "REVIEW", "MERGE"] if isolation == "worktree" else ["PLAN", "IMPLEMENT", "REVIEW"]
-    text = SETTINGS.format(isolation=isolation, phases=phases, on_stall=on_stall, review_timeout=review_timeout)
+def project_of(isolation: str, phases: tuple[str, ...], on_stall: str, review_timeout: int) -> Project:
+    """A project of these settings; the others are to be replaced."""
+    text = SETTINGS.format(isolation=isolation, phases=list(phases), on_stall=on_stall, review_timeout=review_timeout)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "orchestrator.toml").write_text(text)
         project = load_project(Path(folder))
@@ -134,8 +145,8 @@ def draw(seed: int) -> Plan:
     """The history of a seed."""
     chance = random.Random(seed)
     project = replace(
-        _settings(
-            chance.choice(["none", "worktree", "worktree"]),
+        project_of(
+            *chance.choice(WORKFLOWS),
             chance.choice(["ask", "ask", "restart", "cancel"]),
             chance.choice([0, 900]),
         ),
@@ -146,7 +157,7 @@ def draw(seed: int) -> Plan:
     )
     weights = {kind: weight * chance.choice([0.3, 1, 1, 2.5]) for kind, weight in WORK.items()}
     for kind, weight in NEMESES.items():
-        if chance.random() < 0.4:
+        if chance.random() < (0.7 if kind == "crash" else 0.4):
             weights[kind] = weight * chance.choice([0.5, 1, 2])
     count = chance.randint(15, 60)
     kinds = chance.choices(list(weights), list(weights.values()), k=count)

@@ -16,6 +16,7 @@ from orchestrator_app import scheduler as scheduler_module
 from orchestrator_app.errors import OrchError
 from orchestrator_app.gate import Gate
 from orchestrator_app.model import Board
+from orchestrator_app.reports import Reports
 from orchestrator_app.requests import Request
 from orchestrator_app.scheduler import Scheduler
 from orchestrator_app.states import Status
@@ -40,7 +41,8 @@ class World:
         self.project = plan.project
         self.now = 1_000.0
         self.set_by = START
-        self.fuse = 0
+        #: It dies at the point with that number from here, or at the next one that has this in its name.
+        self.fuse, self.aim = 0, ""
         self.where = ""
         self.story: list[tuple] = []
         self.host = Host(lambda: (self.now, self.wall))
@@ -51,12 +53,14 @@ class World:
         self.clients = [Client(), Client()]
         self.chance = random.Random(plan.seed)
         self.scheduler: Scheduler | None = None
-        self.booted = 0.0
         self.boots = 0
         self.stopping = False
         self.free = PLENTY
         self.watcher_raises = 0
+        self.watched_closely = any(op.kind == "watcher_raises" for op in plan.ops)
         self.answer_fails = 0
+        #: Commits that people make on the base branch while all comes to its end.
+        self.strangers = self.chance.choice([0, 0, 2])
         self.asked = 0
         self.waiting: list[Request] = []
         self.checks = 0
@@ -76,15 +80,15 @@ class World:
 
     def point(self, where: str) -> None:
         """A place where the server may be killed."""
-        if self.fuse:
+        if self.fuse or self.aim:
             self.fuse -= 1
-            if not self.fuse:
+            if not self.fuse or (self.aim and self.aim in where):
                 self.where = where
                 raise Crash(where)
 
     def audit(self, records: list[Record]) -> None:
         self.tell("commit", records)
-        self.ledger.take(records, self.now, self.wall, self.booted)
+        self.ledger.take(records, self.now, self.wall)
 
     def _agent_begins(self, process: Process) -> None:
         unit, attempt = process.key
@@ -124,9 +128,8 @@ class World:
         if self.up:
             return
         self.boots += 1
-        self.booted = self.now
         self.tell("boot", self.boots)
-        self.ledger.boots(self.set_by)
+        self.ledger.boots(self.now, self.set_by)
         try:
             self.log = self.disk.open()
             self.board = Board()
@@ -144,19 +147,21 @@ class World:
             )
             self.onlooker = Onlooker(self.board)
             self.board.watch(self._watcher)
-            self.board.param.watch(self._watcher, "transition")
+            if self.watched_closely:
+                self.board.param.watch(self._watcher, "transition")
             self.scheduler.recover()
         except Crash:
             self.crashed()
 
     def _hire(self, post: Any) -> FakeCrew:
+        self.repository.orphans.clear()  # a crew begins by ending what an earlier server's git does
         self.crew = FakeCrew(self.project, self.repository, self.host, self.point, post)
         return self.crew
 
     def crashed(self) -> None:
         """What was in memory is gone. Of what was on its way to the host, a part arrives."""
         self.tell("crash", self.where)
-        self.fuse = 0
+        self.fuse, self.aim = 0, ""
         luck = Luck(hash((self.plan.seed, self.boots, len(self.disk.records))) & 0xFFFFFFFF)
         wire = self.host.wire
         arrived = luck.below(len(wire) + 1)
@@ -186,18 +191,27 @@ class World:
                 if report.unit in self.ledger.units:
                     self.ledger.units[report.unit].sign = self.now
             try:
+                if self.scheduler._astray is not None:
+                    raise self.scheduler._astray
                 self.scheduler.step(self.now, reports, self.wall)
                 self.log.tend()
             except Exception as error:
                 self.tell("starts over", repr(error))
+                self.ledger.looks_anew()
                 self.scheduler._start_over(error)
             self.point("after a step")
         except Crash:
             self.crashed()
             return
-        self.host.receive()
         self._take_replies()
         self.check()
+
+    def wakes(self) -> bool:
+        """Whether anything would have the server's thread make a step now."""
+        timer = self.scheduler._next_timer(self.now)
+        if timer == 0 or self.scheduler._inbox or self.scheduler._astray is not None:
+            return True
+        return self.executor.woken or self.executor.would_report()
 
     def git(self, luck: Luck) -> None:
         """One step of a piece of git work."""
@@ -262,12 +276,12 @@ class World:
             if client.feed is not None:
                 client.check_bounds(board)
         self.checks += 1
-        if self.checks % 20 == 0:
+        if self.checks % 25 == 0:
             self.check_replay()
 
     def check_replay(self) -> None:
         """The log, read from its columns and folded anew, is what the board shows."""
-        replayed = Board()
+        replayed = _Silent()
         replayed.fold(self.log.read())
         for name, unit in self.board.units.items():
             if replayed.units.get(name) != unit:
@@ -286,6 +300,26 @@ class World:
         return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
+class _Silent(Board):
+    """A board that tells nobody: it is only compared."""
+
+    def _announce(self, **values: Any) -> None: ...
+
+
+class Worktree:
+    """The path of a unit's worktree, as far as the product asks about it."""
+
+    def __init__(self, world: World, unit: str) -> None:
+        self._world = world
+        self._unit = unit
+
+    def __str__(self) -> str:
+        return f".orchestrator/worktrees/{self._unit}"
+
+    def is_dir(self) -> bool:
+        return self._unit in self._world.repository.worktrees
+
+
 @contextlib.contextmanager
 def simulated(world: World) -> Iterator[None]:
     """The few places where the product reaches outside without being given what it reaches lead into `world`."""
@@ -298,6 +332,7 @@ def simulated(world: World) -> Iterator[None]:
     for module in [module for name, module in sys.modules.items() if name.startswith("orchestrator_app.")]:
         if hasattr(module, "deliver_answer") and not module.__name__.endswith("agents.command"):
             put(module, "deliver_answer", world.deliver)
+    put(Reports, "_worktree_of", lambda reports, unit: Worktree(world, unit.name))
     put(scheduler_module, "ERROR_PAUSE", 0)
     put(disk_module, "shutil", SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=world.free)))
     level = logging.root.manager.disable

@@ -118,7 +118,7 @@ def test_the_next_frame_waits_for_the_acknowledgement_of_the_one_before():
     assert client.feed.latency is not None
 
 
-def test_a_sleeping_client_costs_a_set_of_keys_and_never_a_queue():
+def test_f27_a_sleeping_client_costs_a_set_of_keys_and_never_a_queue():
     board = Board()
     client = Client(board)
     client.open()
@@ -164,7 +164,7 @@ def test_a_closed_feed_leaves_nothing_behind_on_the_board():
     assert not any(client.scheduled for client in clients)
 
 
-def test_a_lost_wake_up_heals_as_soon_as_the_client_is_heard_of():
+def test_f26_a_lost_wake_up_heals_as_soon_as_the_client_is_heard_of():
     board = Board()
     client = Client(board)
     client.open()
@@ -178,7 +178,7 @@ def test_a_lost_wake_up_heals_as_soon_as_the_client_is_heard_of():
     assert client.sees == expected(client)
 
 
-def test_a_frame_that_can_not_be_made_holds_up_no_later_one():
+def test_f4_a_frame_that_can_not_be_made_holds_up_no_later_one():
     board = Board()
     client = Client(board)
     client.open()
@@ -227,7 +227,7 @@ steps = st.lists(
 
 @settings(max_examples=200, deadline=None)
 @given(steps=steps, choice=st.randoms(use_true_random=False))
-def test_whatever_the_interleaving_a_client_at_rest_sees_the_board(steps, choice):
+def test_f26_whatever_the_interleaving_a_client_at_rest_sees_the_board(steps, choice):
     board = Board()
     client = Client(board)
     client.open()

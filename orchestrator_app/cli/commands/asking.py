@@ -86,7 +86,7 @@ def submit_command(place: Place, name: str, as_json: bool, **given: Any) -> None
     orch submit audit-log --prompt-file audit.md --after fix-login
     """
     fields = {"name": check_name(name), **fields_of(given)}
-    answer = place.client().post("/units", fields)
+    answer = place.client().change("/units", fields)
     text.show(answer, as_json, lambda _: f"Submitted {name}.")
 
 
@@ -99,7 +99,7 @@ def import_command(place: Place, file: str, as_json: bool) -> None:
     from orchestrator_app.units_file import load_units
 
     units = load_units(file)
-    answer = place.client().post("/units", {"units": units})
+    answer = place.client().change("/units", {"units": units})
     number = len(units)
     text.show(answer, as_json, lambda _: f"Submitted {number} unit{'s' if number > 1 else ''}.")
 

@@ -54,7 +54,7 @@ def say(place: Place, name: str, kind: str, body: dict[str, Any], as_json: bool)
     check_name(name)
     client = place.client()
     given = {key: value for key, value in body.items() if value is not None}
-    answer = client.post(unit_path(name, kind), given) if known(client, name) else {}
+    answer = client.change(unit_path(name, kind), given) if known(client, name) else {}
     text.show(answer, as_json, lambda now: f"{name} is {text.paint(now['status'])}.")
 
 

@@ -1,4 +1,4 @@
-"""The log: ask it in SQL, export it, check it."""
+"""The log: ask it in SQL, export it."""
 
 from __future__ import annotations
 
@@ -65,27 +65,6 @@ def _print_table(table: dict[str, Any], as_csv: bool, as_json: bool) -> None:
 
 def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-@click.command("check", short_help="Prove that the log is sound.")
-@json_option
-@click.pass_context
-def check_command(context: click.Context, as_json: bool) -> None:
-    """Run the log's invariants: every transition follows from the one before and is legal, every record is there,
-    every unit stands where its blockers and open items say. Exit code 1 with the faults listed, if there are any.
-
-    Works on a stopped project too.
-    """
-    answer = open_source(context.obj).faults()
-    faults = answer["faults"]
-    text.show(
-        answer,
-        as_json,
-        lambda _: f"{len(faults)} faults" if faults else f"sound: {answer['seq']} records, {answer['units']} units",
-    )
-    for fault in [] if as_json else faults:
-        print(f"orch: {text.one_line(fault)}", file=sys.stderr)
-    context.exit(1 if faults else 0)
 
 
 @click.command("export", short_help="Write the log's tables as Parquet files.")

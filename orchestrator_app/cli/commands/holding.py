@@ -25,7 +25,7 @@ def say_each(context: click.Context, names: tuple[str, ...], kind: str, reason: 
     for name in names:
         try:
             Live(client).unit(name)
-            answer = client.post(unit_path(name, kind), {} if reason is None else {"reason": reason})
+            answer = client.change(unit_path(name, kind), {} if reason is None else {"reason": reason})
         except (Refused, NotFoundError) as error:
             code = code or error.exit_code
             answers.append({"unit": name, "error": str(error)})
@@ -47,7 +47,7 @@ def names_or_dispatch(
         raise UsageError(f"name units, or give --dispatch for all starts (see `{context.command_path} --help`)")
     if not dispatch:
         return False
-    answer = context.obj.client().post("/dispatch", {"paused": paused})
+    answer = context.obj.client().change("/dispatch", {"paused": paused})
     told = "Dispatch is paused: what runs goes on, nothing else starts." if paused else "Dispatch is on."
     text.show(answer, as_json, lambda _: told)
     return True

@@ -60,15 +60,26 @@ def demo_command(context: click.Context, headless: bool, directory: str | None, 
 @click.option("--open/--no-open", "open_browser", default=False, help="Open the dashboard in a browser.")
 @click.pass_context
 def serve_command(context: click.Context, port: int | None, open_browser: bool) -> None:
-    """Serve the project until Ctrl-C or `orch stop`. Prints a link that signs a browser in, once."""
+    """Serve the project until Ctrl-C or `orch stop`. Prints a link that signs a browser in, once.
+
+    Running agents go on when it ends, and the next server takes them back. As process 1 of a container, where nothing
+    can go on, it ends them first.
+    """
     project = context.obj.project  # its errors come first: they need no server, and leave nothing behind
     if project.isolation == "worktree":
         from orchestrator_app.workspace.worktrees import check_repository
 
         check_repository(project.root, project.base)
+    is_first = os.getpid() == 1
+    if is_first:
+        from orchestrator_app.cli.first_process import stand_in_front
+
+        code = stand_in_front()
+        if code is not None:
+            context.exit(code)
     from orchestrator_app.serve import serve
 
-    context.exit(serve(project, port=port, open_browser=open_browser))
+    context.exit(serve(project, port=port, open_browser=open_browser, keep_agents=not is_first))
 
 
 @click.command("open", short_help="Print a link that signs a browser in, and open it.")
@@ -150,7 +161,7 @@ def stop_command(place: Place, drain: bool, agents: bool, as_json: bool) -> None
         kill = f"end it with `kill -9 {info['pid']}`; its attempts go on, and the next server takes them back"
         raise OrchError(f"the server of {place.root} (process {info['pid']}) doesn't answer: {kill}") from None
     if going != wanted and wanted is not Stop.LEAVE:
-        print(f"it was stopping already: {_FATES[going]}", file=sys.stderr)
+        print(f"it can't, or is stopping another way already: {_FATES[going]}", file=sys.stderr)
     try:
         if going == Stop.DRAIN:
             _watch_drain(client)

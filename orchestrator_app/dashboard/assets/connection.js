@@ -4,7 +4,7 @@ const PING = 2000
 const SILENCE = 6000 // without a word from the server for so long, what is shown is stale
 const PLACE = "orch-place"
 
-export function makeConnection({ send, changed }) {
+export function makeConnection({ send, changed, back }) {
   let lastHeard = Date.now(), latency = null, lost = false, probing = false, pings = 0
 
   // Bokeh says at once when its socket closes; silence tells of the cases where none closes.
@@ -34,10 +34,12 @@ export function makeConnection({ send, changed }) {
 
   return {
     heard() {
-      const back = lost || silent()
+      const again = lost || silent()
       lastHeard = Date.now()
       lost = false
-      if (back) tell()
+      if (!again) return
+      tell()
+      back()
     },
     pong(measured) {
       latency = measured

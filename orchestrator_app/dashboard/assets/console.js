@@ -4,6 +4,7 @@
 import { h, text } from "./dom.js"
 import { makeConfirm, makeDrafts, makeToasts } from "./dialogs.js"
 import { makeConnection } from "./connection.js"
+import { makeRequests } from "./requests.js"
 import { makeStrip } from "./strip.js"
 
 const PAGES = [
@@ -27,11 +28,11 @@ function address(page, args) {
 }
 
 export function start({ model, el }) {
-  const waiting = new Map() // id of a request -> what to do with its answer
-  let opened = 0, asking = 0, screen = null, current = asked()
+  let opened = 0, screen = null, current = asked()
 
   const send = (message) => { try { model.send_msg(message) } catch { /* the connection is gone; the strip says so */ } }
   const toasts = makeToasts()
+  const requests = makeRequests({ send, toast: toasts.show })
   const dialogs = makeConfirm()
   const main = h("main", { class: "screen" })
   const links = new Map(PAGES.map(([page, title]) => [page, link(page, {}, title)]))
@@ -72,14 +73,9 @@ export function start({ model, el }) {
     // Settles with what became of it; a refusal is also shown.
     request(kind, unit, args = {}, button = null, version = null) {
       if (button) button.disabled = true
-      const id = ++asking
-      return new Promise((resolve) => {
-        waiting.set(id, (outcome) => {
-          if (button) button.disabled = false
-          if (!outcome.ok) toasts.show(outcome.text, "error")
-          resolve(outcome)
-        })
-        send({ type: "do", id, kind, unit, args: version === null ? args : { ...args, version } })
+      return requests.ask({ kind, unit, args: version === null ? args : { ...args, version } }, (outcome) => {
+        if (button) button.disabled = false
+        if (!outcome.ok) toasts.show(outcome.text, "error")
       })
     },
     toast: toasts.show,
@@ -90,7 +86,7 @@ export function start({ model, el }) {
   }
 
   const strip = makeStrip(app)
-  const connection = makeConnection({ model, send, place: () => app.head?.project, changed: strip.connection })
+  const connection = makeConnection({ send, changed: strip.connection, back: requests.sendAgain })
 
   function open(page, args) {
     current = { page, args }
@@ -162,7 +158,7 @@ export function start({ model, el }) {
     connection.heard()
     if ("frame" in message) apply(message)
     else if ("pong" in message) connection.pong(message.latency)
-    else if ("done" in message) { waiting.get(message.done)?.(message); waiting.delete(message.done) }
+    else if ("done" in message) requests.answered(message)
     else if ("told" in message) { if (message.n === opened) screen?.told?.(message.told) }
     else if ("operator" in message) { app.operator = message.operator; strip.operator(message.operator, message.refused) }
     else if (message.nowhere && message.n === opened) nowhere()
@@ -183,5 +179,6 @@ export function start({ model, el }) {
   })
   el.append(root)
   send({ type: "hello", operator: strip.chosenOperator() })
+  requests.sendAgain()
   open(current.page, current.args)
 }

@@ -58,7 +58,7 @@ export default function make(app, args) {
     marks.replaceChildren(...[...nodes.values()].map(mark))
     edges.replaceChildren(...drawn.map(([from, to]) => edge(nodes.get(from), nodes.get(to))))
     none.hidden = nodes.size > 0
-    text(none, asked.unit ? `${asked.unit} waits for no unit, and none waits for it.` : asked.q ? "No unit with a dependency matches."
+    text(none, asked.q ? "No unit with a dependency matches." : asked.unit ? `There is no unit ${asked.unit}.`
       : `No unit waits for another one.${alone ? ` ${alone.toLocaleString()} stand alone: see the board.` : ""} Dependencies come from orch submit NAME --after OTHER.`)
     picture.parentNode.hidden = !nodes.size
     const words = [`${nodes.size.toLocaleString()} unit${nodes.size === 1 ? "" : "s"}, ${drawn.length.toLocaleString()} dependenc${drawn.length === 1 ? "y" : "ies"}`]

@@ -19,13 +19,16 @@ from orchestrator_app.states import ENDED, Status
 DRAWN = 1_000
 #: Seconds between two drawings at least; in between, only statuses change.
 PAUSE = 1.0
+#: What of a unit decides whether and where it is drawn: its blockers, its labels, and whether it has ended.
+_Shape = tuple[tuple[str, ...], tuple[str, ...], bool]
 
 
 class Graph(Screen):
     def open(self, args: dict[str, str]) -> None:
         self._unit, self._finished = args.get("unit", ""), args.get("finished") == "1"
         self._text = args.get("q", "").strip().lower()
-        self._after: dict[str, tuple[str, ...]] = {}
+        self._after: dict[str, tuple[str, ...]] = {}  # of what is drawn
+        self._known: dict[str, _Shape] = {}  # of every unit, drawn or not
         self._picture: dict[str, Any] | None = None
         self._path: list[str] | None = None
         self._due = asyncio.Event()
@@ -44,8 +47,8 @@ class Graph(Screen):
             unit = board.units.get(name)
             if unit is None:
                 continue
-            if self._after.get(name, ()) != unit.after:
-                self._due.set()  # an edge came or went
+            if _is_reshaped(self._known.get(name), unit):
+                self._due.set()
             if name in self._after:
                 statuses[name] = str(unit.status)
                 ended = ended or unit.ended
@@ -65,8 +68,10 @@ class Graph(Screen):
         while True:
             await self._due.wait()
             self._due.clear()
+            # Read before the picture is composed: what changes meanwhile differs from it, and is drawn next.
+            known = {unit.name: _shape(unit) for unit in list(self.board.units.values())}
             after, picture = await asyncio.to_thread(self._compose)
-            self._after, self._picture, self._path = after, picture, None
+            self._known, self._after, self._picture, self._path = known, after, picture, None
             self.touch()
             await asyncio.sleep(PAUSE)
 
@@ -112,6 +117,18 @@ class Graph(Screen):
         runs = unit.status is Status.RUNNING
         now = estimates.remaining(unit, time.time()) if runs else estimates.usual.get((workflow.name, unit.phase))
         return eta.of_unit(now, workflow, unit.phase, estimates.usual)
+
+
+def _shape(unit: Unit) -> _Shape:
+    return unit.after, unit.labels, unit.ended
+
+
+def _is_reshaped(known: _Shape | None, unit: Unit) -> bool:
+    """Whether the picture may need another node or edge. A status alone is no reason, a reopening is."""
+    if known is None:
+        return bool(unit.after)
+    after, labels, ended = known
+    return unit.after != after or unit.labels != labels or (ended and not unit.ended)
 
 
 def remaining(unit: Unit, project: Project) -> float:
