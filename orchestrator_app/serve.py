@@ -92,7 +92,8 @@ class Serving:
         self.orchestrator = orchestrator
         self.changes = Changes(self.orchestrator.board, server.io_loop.asyncio_loop)
         self.loop_watch = LoopWatch(server.io_loop.asyncio_loop)
-        server._http.conn_params.max_body_size = MAX_BODY
+        # Tornado hangs up on a larger body without a word; up to twice as much is read, to say what is wrong with it.
+        server._http.conn_params.max_body_size = 2 * MAX_BODY
         app.settings["websocket_max_message_size"] = MAX_MESSAGE
         # Bokeh's own checks stay on behind the edge: they must know the same names, and a session's id must be ours.
         app.websocket_origins.update(self.edge.hosts)

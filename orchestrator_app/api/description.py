@@ -89,10 +89,16 @@ def _operation(route: Route) -> dict[str, Any]:
             "type": "object",
             "additionalProperties": False,
             "required": [each.name for each in route.body if each.required],
-            "properties": {each.name: {**each.schema, "description": each.meaning} for each in route.body},
+            "properties": {each.name: _body_field(each) for each in route.body},
         }
         operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
     return operation
+
+
+def _body_field(each: Field) -> dict[str, Any]:
+    """What is not required may be null, which is as if it weren't there."""
+    schema = each.schema if each.required else {"anyOf": [each.schema, {"type": "null"}]}
+    return {**schema, "description": each.meaning}
 
 
 def _identifier(route: Route) -> str:

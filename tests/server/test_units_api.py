@@ -91,7 +91,7 @@ def test_units_are_listed_by_status_and_label_a_page_at_a_time(client: Client) -
 
     first = client.api("GET", "/units?label=paged&limit=3").json
     second = client.api("GET", f"/units?label=paged&limit=3&cursor={first['next']}").json
-    none = client.api("GET", "/units?label=paged&status=cancelled").json
+    none = client.api("GET", "/units?label=paged&status=CANCELLED").json
 
     assert [row["name"] for row in first["units"]] == names[:3]
     assert [row["name"] for row in second["units"]] == names[3:]
