@@ -99,7 +99,7 @@ def test_what_is_in_none_of_the_files_ends_the_log_and_what_comes_after_is_kept_
 def test_a_bit_in_a_block_that_nobody_read_for_long_is_noticed_when_the_log_is_opened(state: Path, last: int) -> None:
     log = Log(state)  # everything is put into the file
     log.close()
-    for at in (0.2, 0.5, 0.8):
+    for at in (0.2, 0.5, 0.65, 0.8):
         trial = Path(shutil.copytree(state, state.parent / f"at-{at}"))
         shutil.rmtree(trial / "export")
         (trial / "orchestrator.duckdb.copy").unlink()
