@@ -154,7 +154,11 @@ class Crew:
 
     def clean(self, unit: str, *, merged: bool) -> None:
         """Remove the scratch checkout and, when its work is merged, the unit's worktree."""
-        self._pool.submit(self._clean, unit, merged, iter(PAUSES), self._builds[unit])
+        self._pool.submit(self.clean_up(unit, merged=merged))
+
+    def clean_up(self, unit: str, *, merged: bool) -> Callable[[], None]:
+        """What `clean` has done on a thread, sooner or later; a merge that was begun meanwhile keeps its checkout."""
+        return partial(self._clean, unit, merged, iter(PAUSES), self._builds[unit])
 
     def sweep(self, is_merged: Callable[[str], bool]) -> None:
         """Remove what a crash has left of merged units: whatever still has a branch."""
@@ -164,7 +168,7 @@ class Crew:
             listed = ["for-each-ref", "--format=%(refname:strip=3)", "refs/heads/orch/"]
             try:
                 for unit in filter(is_merged, run_git(listed, self._project.root).out.splitlines()):
-                    self._clean(unit, True, iter(PAUSES), self._builds[unit])
+                    self.clean_up(unit, merged=True)()
             except Exception as error:
                 logger.warning("what a crash left of merged units could not be removed yet: %s", error)
 

@@ -9,7 +9,6 @@ from git_project import GitProject
 
 from orchestrator_app.settings import load_project
 from orchestrator_app.workspace.crew import Crew, MergeBuilt, Prepared
-from orchestrator_app.workspace.worktrees import open_place, repository_lock
 
 
 def test_f24_cleaning_up_a_merge_late_leaves_the_checkout_of_the_next_one(tmp_path: Path, wait_until) -> None:
@@ -23,10 +22,10 @@ def test_f24_cleaning_up_a_merge_late_leaves_the_checkout_of_the_next_one(tmp_pa
     crew.build_merge("a", 2, to_verify=True)
     assert isinstance(results.get(timeout=20), MergeBuilt)
 
-    with repository_lock(open_place(project.root)):  # whoever cleans up waits here, until the next merge has begun
-        crew.clean("a", merged=False)
-        crew.build_merge("a", 3, to_verify=True)
+    late = crew.clean_up("a", merged=False)
+    crew.build_merge("a", 3, to_verify=True)
     built = results.get(timeout=20)
+    late()
     crew.close()
 
     assert (built.path / "new.txt").read_text() == "work\n"
