@@ -142,7 +142,8 @@ def markdown(routes: Sequence[Route]) -> str:
     lines += [
         "## GET /healthz",
         "",
-        "Outside the prefix and without a token: 200 while all is well, else 503.",
+        "Outside the prefix and without a token: 200 while all is well, else 503. `slow`: something blocked the server",
+        "for more than a second just now, and its log says how long.",
         "",
         "## GET /metrics",
         "",

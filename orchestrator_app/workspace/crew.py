@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -20,7 +21,7 @@ from orchestrator_app.executors.base import Exited, Vanished
 from orchestrator_app.settings import Project
 from orchestrator_app.workspace import merge
 from orchestrator_app.workspace.git import run_git
-from orchestrator_app.workspace.worktrees import Worktrees
+from orchestrator_app.workspace.worktrees import Worktrees, open_place, repository_lock
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,8 @@ class Crew:
         self._worktrees.exclude_state()
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="orch-git")
         self._later: set[threading.Timer] = set()
+        #: How many merges of a unit have been begun: what is to be cleaned up of one must leave the next alone.
+        self._builds: Counter[str] = Counter()
         self._tidied = self._pool.submit(self._tidy)
 
     def prepare(self, unit: str, attempt: int, base: str | None) -> None:
@@ -128,6 +131,7 @@ class Crew:
     def build_merge(self, unit: str, attempt: int, *, to_verify: bool) -> None:
         """Merge the unit's branch into the base branch in memory; check the result out when it is to be verified."""
         project = self._project
+        self._builds[unit] += 1
 
         def work() -> MergeBuilt:
             self._worktrees.commit_all(unit, f"{unit}: what was left before the merge")
@@ -150,7 +154,11 @@ class Crew:
 
     def clean(self, unit: str, *, merged: bool) -> None:
         """Remove the scratch checkout and, when its work is merged, the unit's worktree."""
-        self._pool.submit(self._clean, unit, merged, iter(PAUSES))
+        self._pool.submit(self.clean_up(unit, merged=merged))
+
+    def clean_up(self, unit: str, *, merged: bool) -> Callable[[], None]:
+        """What `clean` has done on a thread, sooner or later; a merge that was begun meanwhile keeps its checkout."""
+        return partial(self._clean, unit, merged, iter(PAUSES), self._builds[unit])
 
     def sweep(self, is_merged: Callable[[str], bool]) -> None:
         """Remove what a crash has left of merged units: whatever still has a branch."""
@@ -160,7 +168,7 @@ class Crew:
             listed = ["for-each-ref", "--format=%(refname:strip=3)", "refs/heads/orch/"]
             try:
                 for unit in filter(is_merged, run_git(listed, self._project.root).out.splitlines()):
-                    self._clean(unit, True, iter(PAUSES))
+                    self.clean_up(unit, merged=True)()
             except Exception as error:
                 logger.warning("what a crash left of merged units could not be removed yet: %s", error)
 
@@ -175,16 +183,18 @@ class Crew:
             except Exception as error:
                 logger.warning("what an earlier server had begun in git could not be mended yet: %s", error)
 
-    def _clean(self, unit: str, merged: bool, pauses: Iterator[float]) -> None:
+    def _clean(self, unit: str, merged: bool, pauses: Iterator[float], build: int) -> None:
         project = self._project
         wait([self._tidied])
         try:
-            merge.drop_scratch(project.root, project.state, unit)
+            with repository_lock(open_place(project.root)):
+                if self._builds[unit] == build:
+                    merge.drop_scratch(project.root, project.state, unit)
             if merged:
                 self._worktrees.remove(unit, project.base)
         except Exception as error:
             if _may_pass(error) and (pause := next(pauses, None)) is not None:
-                self._again(partial(self._clean, unit, merged, pauses), pause)
+                self._again(partial(self._clean, unit, merged, pauses, build), pause)
             else:
                 logger.warning("the worktree of %s could not be removed and stays: %s", unit, error)
 

@@ -70,6 +70,12 @@ def row(page, name: str):
     return page.locator(f'.sessions-table tr[data-unit="{name}"]')
 
 
+def restart(page, name: str) -> None:
+    row(page, name).get_by_role("button", name=f"Restart {name}").click()
+    page.get_by_role("dialog").get_by_text("the phase starts again").wait_for()
+    page.get_by_role("dialog").get_by_role("button", name="Restart", exact=True).click()
+
+
 def say(server: Server, name: str, **message) -> None:
     """Have a running unit say something more."""
     written = server.root / f"saying-{name}"
@@ -120,9 +126,7 @@ def test_a_restart_gives_a_new_attempt_and_there_are_never_two_live(server, open
     mine.get_by_text("attempt 1").wait_for()
     mine.get_by_text("reading the code").wait_for()
 
-    mine.get_by_role("button", name="Restart talks-again").click()
-    page.get_by_role("dialog").get_by_text("the phase starts again").wait_for()
-    page.get_by_role("dialog").get_by_role("button", name="Restart", exact=True).click()
+    restart(page, "talks-again")
 
     mine.get_by_text("attempt 2").wait_for()
     mine.get_by_text("unit $1.00").wait_for()  # the cost of both
@@ -154,8 +158,7 @@ def test_a_crashed_session_says_so_until_it_is_started_again(server, open_page, 
     mine.get_by_text("Crashed").wait_for()
     mine.get_by_text("signal 9").wait_for()
 
-    mine.get_by_role("button", name="Restart dies-1").click()
-    page.get_by_role("dialog").get_by_role("button", name="Restart", exact=True).click()
+    restart(page, "dies-1")
 
     mine.get_by_text("Healthy").wait_for()
     mine.get_by_text("attempt 2").wait_for()

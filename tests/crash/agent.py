@@ -173,11 +173,13 @@ class Agent:
 
 
 def starttime(pid: int) -> int:
+    """When a living process began, in ticks since the boot; 0 if it is gone or only not yet reaped."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+            fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 if __name__ == "__main__":

@@ -99,16 +99,18 @@ def test_what_is_in_none_of_the_files_ends_the_log_and_what_comes_after_is_kept_
 def test_a_bit_in_a_block_that_nobody_read_for_long_is_noticed_when_the_log_is_opened(state: Path, last: int) -> None:
     log = Log(state)  # everything is put into the file
     log.close()
-    for at in (0.2, 0.5, 0.8):
+    for at in (0.2, 0.5, 0.65, 0.8):
         trial = Path(shutil.copytree(state, state.parent / f"at-{at}"))
         shutil.rmtree(trial / "export")
         (trial / "orchestrator.duckdb.copy").unlink()
         flip(trial / "orchestrator.duckdb", at)
 
         try:
-            assert numbers(trial) == list(range(1, last + 1))  # it hit nothing
+            Log(trial).close()
         except DamagedLogError as error:
             assert "checksum" in str(error)
+        else:
+            assert numbers(trial) == list(range(1, last + 1))  # it hit nothing
 
 
 def test_a_log_without_its_newest_commits_is_noticed_though_its_journal_is_gone_too(state: Path, last: int) -> None:
@@ -136,6 +138,16 @@ def test_a_log_that_is_gone_is_not_begun_anew(state: Path, last: int) -> None:
     keeping.repair(state)
 
     assert numbers(state) == list(range(1, 62))
+
+
+def test_a_deleted_database_comes_back_from_the_copy_and_no_empty_one_takes_its_place(state: Path, last: int) -> None:
+    (state / "orchestrator.duckdb").unlink()
+    commits = (state / "orchestrator.duckdb.wal").read_bytes()
+
+    assert numbers(state) == list(range(1, last + 1))
+
+    (kept,) = (state / "damaged").iterdir()
+    assert {file.name: file.read_bytes() for file in kept.iterdir()} == {"orchestrator.duckdb.wal": commits}
 
 
 def test_nothing_is_repaired_where_nothing_is_left(state: Path) -> None:

@@ -159,6 +159,8 @@ def _check_live(world: World, name: str, process: Process) -> None:
     wanted = row.attempt == process.key[1] and row.status in (Status.RUNNING, Status.NEEDS_ATTENTION)
     if not wanted and not process.told:
         raise Violation(f"L3: {process.key} lives, and nobody ends it; {name} is {row.status}, attempt {row.attempt}")
+    if name in world.scheduler._undelivered:
+        return  # its answer could not be written: it is tried again in a second
     if row.status is Status.RUNNING and not process.told and process.waits is not None:
         answered = [one for one in row.answers if one["attempt"] == row.attempt and one["question"] == process.waits]
         if answered and not any(line["question"] == process.waits for line in process.answers):
