@@ -35,6 +35,7 @@ docs: $(READY)
 	$(BIN)/python -m orchestrator_app.settings_table > docs/settings.md
 	$(BIN)/python -m orchestrator_app.api > docs/api.md
 	$(BIN)/python -m orchestrator_app.cli.docs > docs/cli.md
+	$(BIN)/python -m tests.rows > docs/faults.md
 
 bench: $(READY_TO_TEST)
 	$(BIN)/python benchmarks/dispatch.py

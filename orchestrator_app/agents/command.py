@@ -75,6 +75,8 @@ def spec_for(project: Project, unit: Unit, phase: Phase, cwd: Path, argv: tuple[
         prompt,
         timeout,
         project.grace,
+        project.output_limit,
+        phase.memory,
     )
 
 

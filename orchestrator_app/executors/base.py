@@ -21,7 +21,8 @@ class AttemptSpec:
     `argv` is run without a shell; its first word is looked up on the PATH of `env`, else of the server. `env` holds
     additions to the server's environment. `run_dir` (absolute) is made by the executor. `prompt`, if not empty, is
     written to `run_dir/prompt.txt`. `timeout` is in seconds from the start, None for no limit. `grace` is the time
-    between TERM and KILL at that timeout, in seconds.
+    between TERM and KILL at that timeout, in seconds. `output_limit` is how many bytes of output are kept (0: all),
+    `memory` how many all of its processes together may hold (None: any).
     """
 
     unit: str
@@ -34,6 +35,8 @@ class AttemptSpec:
     prompt: str
     timeout: float | None
     grace: float
+    output_limit: int = 0
+    memory: int | None = None
 
 
 class Message(NamedTuple):
@@ -53,8 +56,9 @@ class Exited(NamedTuple):
     """An attempt has ended and so has every process it left behind.
 
     `code` is the exit code, or None when it was ended by `signal` or never ran. `why` is "exit" (by itself),
-    "timeout", "stop" (asked by `Executor.stop`) or "spawn" (it could not be started; `message` is one line that says
-    what and why). `leftovers` counts the processes that were still there after the attempt's own had ended.
+    "timeout", "memory" (it held too much), "stop" (asked by `Executor.stop`) or "spawn" (it could not be started;
+    `message` is one line that says what and why). `leftovers` counts the processes that were still there after the
+    attempt's own had ended.
     """
 
     unit: str

@@ -10,7 +10,7 @@ Files in the run directory (0700, files 0600):
 - `attempt.json`: line 1 the attempt (unit, attempt, phase, argv, cwd, env, timeout, grace), line 2 the keeper (pid,
   starttime, boot id), both before the spawn; line 3 the agent's own process, after it. The keeper holds an flock on it
   for as long as it answers for the attempt. Whoever wants to be sure that it never starts writes the file first.
-- `prompt.txt` if there is a prompt; `output.log`: stdout and stderr of the agent, unbounded for now.
+- `prompt.txt` if there is a prompt; `output.log`: stdout and stderr of the agent, bounded by the keeper (bounds.py).
 - `exit.json`: how it ended; written to a temporary file, fsynced, renamed.
 
 Lines on the socket, fields apart by tabs: in `start UNIT ATTEMPT SPEC PROMPT` (both JSON), `stop UNIT ATTEMPT GRACE`,
@@ -32,6 +32,7 @@ import sys
 import time
 
 from . import processes
+from .bounds import MemoryBound, OutputBound
 from .programs import CannotStart, find_program, why_not
 
 PING_PAUSE = 0.05
@@ -73,6 +74,9 @@ class Run:
         self.look_at = NEVER
         self.events_size = 0
         self.dir_watch = self.file_watch = -1
+        self.output: OutputBound | None = None
+        self.memory: MemoryBound | None = None
+        self.held = 0
 
 
 class Keeper:
@@ -137,11 +141,14 @@ class Keeper:
         try:
             log = self.prepare(run)
             try:
-                self.spawn(run, log)
+                try:
+                    self.spawn(run, log)
+                finally:
+                    os.chdir("/")
+                self.bound(run, log)
+                self.attend(run)
             finally:
                 os.close(log)
-                os.chdir("/")
-            self.attend(run)
             record = self.exit_record(run)
             self.write_exit(run, record)
         except CannotStart as error:
@@ -172,7 +179,7 @@ class Keeper:
                 prompt = json.loads(run.prompt_json).encode("utf-8", "replace")
                 with open(os.open(run.dir + "/prompt.txt", WRITE_NEW, 0o600), "wb") as file:
                     file.write(prompt)
-            return os.open(run.dir + "/output.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+            return os.open(run.dir + "/output.log", os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
         except (FileExistsError, BlockingIOError):
             raise AlreadyTaken(f"{run.dir} already holds an attempt; it was not started again, move it away") from None
         except OSError as error:
@@ -217,6 +224,14 @@ class Keeper:
         if spec["timeout"] is not None:
             run.deadline = time.monotonic() + spec["timeout"]
 
+    def bound(self, run: Run, log: int) -> None:
+        """Look after how much it writes and holds, as far as its spec limits that."""
+        now = time.monotonic()
+        if run.spec.get("output_limit"):
+            run.output = OutputBound(log, run.spec["output_limit"], now)
+        if run.spec.get("memory"):
+            run.memory = MemoryBound(run.spec["memory"], now)
+
     def watch(self, run: Run) -> None:
         if self.notices.fd >= 0:
             run.dir_watch = self.notices.watch_directory(run.dir)
@@ -237,7 +252,8 @@ class Keeper:
         """Wait until the agent and all it left behind have ended."""
         while not self.must_end:
             self.heed(run)
-            due = min(run.deadline, run.kill_at, run.look_at)
+            bounds = [bound.due for bound in (run.output, run.memory) if bound is not None]
+            due = min(run.deadline, run.kill_at, run.look_at, *bounds)
             for fd, _ in self.poll.poll(None if due == NEVER else max(0, int((due - time.monotonic()) * 1000) + 1)):
                 if fd == self.wake:
                     self.woken()
@@ -247,6 +263,8 @@ class Keeper:
                     self.receive()
             if self.reap(run):
                 break
+        if run.output is not None:
+            run.output.look(time.monotonic())
         self.unwatch(run)
 
     def heed(self, run: Run) -> None:
@@ -265,6 +283,11 @@ class Keeper:
             self.look(run, now)
         if run.deadline <= now:
             self.end(run, "timeout", run.spec["grace"])
+        if run.output is not None and run.output.due <= now:
+            run.output.look(now)
+        if run.memory is not None and run.memory.due <= now and (held := run.memory.look(now)):
+            run.held = held
+            self.end(run, "memory", run.spec["grace"])
         if run.kill_pause or run.kill_at <= now:
             self.kill(run, now)
 
@@ -406,6 +429,9 @@ def describe(run: Run, code: int | None, number: int | None) -> str:
         ending = f"was ended by {name}"
     if run.why == "timeout":
         return f"ran longer than its limit of {run.spec['timeout']:g} s and {ending}"
+    if run.why == "memory":
+        held, limit = run.held >> 20, run.spec["memory"] >> 20
+        return f"held {held} MB of memory, more than its limit of {limit} MB, and {ending}"
     if run.why == "stop":
         return f"was stopped and {ending}"
     return "" if code == 0 else ending

@@ -353,7 +353,7 @@ class LocalExecutor:
             self._stop_agent(attempt)
         elif spec["timeout"] is not None:
             attempt.grace = spec["grace"]
-            attempt.stop_at = time.monotonic() + agent["started_at"] + spec["timeout"] - time.time()
+            attempt.stop_at = time.monotonic() + spec["timeout"] - processes.age(agent["starttime"])
         return True
 
     def _stop_agent(self, attempt: _Attempt) -> None:
@@ -397,6 +397,8 @@ def _start_line(spec: AttemptSpec) -> bytes:
         "run_dir": spec.run_dir,
         "timeout": spec.timeout,
         "grace": spec.grace,
+        "output_limit": spec.output_limit,
+        "memory": spec.memory,
     }
     fields = ("start", spec.unit, str(spec.attempt), json.dumps(record), json.dumps(spec.prompt))
     return ("\t".join(fields) + "\n").encode()

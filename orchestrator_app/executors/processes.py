@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import time
 from typing import NamedTuple
 
 PR_SET_NAME = 15
@@ -67,6 +68,11 @@ def open_proven(pid: int, starttime: int, boot: str) -> int | None:
         return fd
     os.close(fd)
     return None
+
+
+def age(starttime: int) -> float:
+    """Seconds since a process started, by its ticks since the boot: setting the wall clock doesn't change it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - starttime / os.sysconf("SC_CLK_TCK")
 
 
 def send(process: Process, number: int) -> bool:

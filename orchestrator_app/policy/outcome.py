@@ -86,7 +86,7 @@ def of_exit(
         return failed(project, unit, phase, report.message, now, chance, retried=False)
     if report.why == "stop":
         return Decision(Trigger.DEFER, "stopped with the server", fields={"not_before": None})
-    if report.why == "timeout":
+    if report.why in ("timeout", "memory"):
         return failed(project, unit, phase, report.message or "it took too long", now, chance, tail)
     if unit.deferral is not None and report.code in (0, EX_TEMPFAIL):
         until = _epoch(unit.deferral.get("until"), now + project.retry_delay)

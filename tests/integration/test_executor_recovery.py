@@ -69,7 +69,7 @@ def waits_for(gate: Path, then: str) -> str:
     return f"while [ ! -e {gate} ]; do sleep 0.02; done; {then}"
 
 
-def test_an_agent_outlives_its_server_and_its_exit_is_reported_once_to_the_next(state: Path, tmp_path: Path) -> None:
+def test_f16_an_agent_outlives_its_server_and_its_exit_is_told_once_to_the_next(state: Path, tmp_path: Path) -> None:
     server = Server(state, waits_for(tmp_path / "gate", "echo out; exit 7"))
 
     server.kill()
@@ -298,7 +298,7 @@ def test_the_time_limit_of_an_agent_without_a_keeper_holds(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("change", [{"starttime": 1}, {"boot_id": "another"}])
-def test_a_process_that_only_shares_the_pid_is_never_signalled(rig: Rig, change: dict) -> None:
+def test_f9_a_process_that_only_shares_the_pid_is_never_signalled(rig: Rig, change: dict) -> None:
     mark = new_mark()
     stranger = subprocess.Popen(["sleep", mark], start_new_session=True)
     alive = processes.read(stranger.pid)
@@ -328,7 +328,7 @@ def test_an_attempt_that_was_never_started_is_reported_and_can_never_start_later
     assert rig.output("unit") == b""
 
 
-def test_a_start_that_died_with_its_supervisor_is_reported_as_vanished_or_runs_once(rig: Rig, tmp_path: Path) -> None:
+def test_f1_a_start_that_died_with_its_supervisor_is_vanished_or_runs_once(rig: Rig, tmp_path: Path) -> None:
     for number in range(5):
         supervisor = rig.supervisor()
         os.kill(supervisor, signal.SIGSTOP)

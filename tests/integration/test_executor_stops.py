@@ -62,7 +62,7 @@ def up(rig: Rig, mark: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("escape", ESCAPES)
-def test_a_stopped_attempt_leaves_no_descendant(rig: Rig, escape: str) -> None:
+def test_a18_a_stopped_attempt_leaves_no_descendant(rig: Rig, escape: str) -> None:
     mark = new_mark()
     rig.python("unit", agent(mark, [ESCAPES[escape]], "time.sleep(1000)"))
     up(rig, mark, 2)
@@ -74,7 +74,7 @@ def test_a_stopped_attempt_leaves_no_descendant(rig: Rig, escape: str) -> None:
     assert marked(mark) == []
 
 
-def test_a_stopped_attempt_with_every_kind_of_escape_leaves_no_descendant_and_no_zombie(rig: Rig) -> None:
+def test_a18_f15_a_stopped_attempt_with_every_kind_of_escape_leaves_no_descendant_and_no_zombie(rig: Rig) -> None:
     mark = new_mark()
     rig.python("unit", agent(mark, list(ESCAPES.values()), "signal.signal(15, signal.SIG_IGN)\ntime.sleep(1000)"))
     up(rig, mark, 7)
@@ -98,7 +98,7 @@ def test_an_agent_that_heeds_term_may_tidy_up_and_is_still_reported_as_stopped(r
     assert rig.output("unit").endswith(b"tidy\n")
 
 
-def test_an_attempt_beyond_its_time_limit_is_asked_then_killed(rig: Rig) -> None:
+def test_f12_an_attempt_beyond_its_time_limit_is_asked_then_killed(rig: Rig) -> None:
     rig.python(
         "unit",
         "import signal, time; signal.signal(15, lambda *_: print('no', flush=True))\nwhile True: time.sleep(1)",
@@ -163,7 +163,7 @@ def test_a_stop_reaches_one_attempt_and_not_its_neighbours(rig: Rig) -> None:
     assert marked(one) == [] and len(marked(other)) == 1
 
 
-def test_what_a_finished_attempt_left_behind_is_ended_and_counted(rig: Rig) -> None:
+def test_f15_what_a_finished_attempt_left_behind_is_ended_and_counted(rig: Rig) -> None:
     mark = new_mark()
     rig.start("unit", "sh", "-c", f"sleep {mark} & setsid sleep {mark} & exit 3")
 
@@ -173,7 +173,7 @@ def test_what_a_finished_attempt_left_behind_is_ended_and_counted(rig: Rig) -> N
     assert marked(mark) == []
 
 
-def test_completion_is_the_exit_and_not_the_end_of_output(rig: Rig) -> None:
+def test_f14_completion_is_the_exit_and_not_the_end_of_output(rig: Rig) -> None:
     rig.python(
         "unit",
         "import os, signal, time\nif os.fork(): os._exit(0)\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(1000)",
@@ -183,7 +183,7 @@ def test_completion_is_the_exit_and_not_the_end_of_output(rig: Rig) -> None:
     assert (rig.end("unit").code, rig.end("unit").leftovers) == (0, 1)
 
 
-def test_orphans_that_end_while_the_agent_runs_do_not_stay_as_zombies(rig: Rig) -> None:
+def test_f15_orphans_that_end_while_the_agent_runs_do_not_stay_as_zombies(rig: Rig) -> None:
     rig.start("unit", "sh", "-c", "for i in 1 2 3 4 5; do (sh -c 'exit 1' &) ; done; echo made; exec sleep 1000")
     rig.until(lambda: rig.output("unit") == b"made\n")
 
@@ -205,7 +205,7 @@ def test_the_keeper_is_used_again_after_a_kill(rig: Rig) -> None:
     assert [int(rig.output("second"))] == before == rig.keepers()
 
 
-def test_a_frozen_agent_does_not_escape_its_time_limit(rig: Rig) -> None:
+def test_f12_a_frozen_agent_does_not_escape_its_time_limit(rig: Rig) -> None:
     rig.start("unit", "sh", "-c", "kill -STOP $$", timeout=0.2, grace=5.0)
 
     assert (rig.end("unit").why, rig.end("unit").signal) == ("timeout", signal.SIGTERM)

@@ -120,6 +120,9 @@ def _follow(source: Live, screen: Screen, unit: dict[str, Any], wanted: int | No
             if piece.data:
                 screen.write(piece.data)
             offset = piece.offset + len(piece.data)
+            if offset > piece.size:
+                print(f"==> the output was cut in its middle and has {piece.size} bytes now", file=sys.stderr)
+                offset = piece.size
             if offset < piece.size:
                 continue
         # All there was is printed. What was over before that look is over now.
