@@ -286,7 +286,7 @@ def test_a_quiet_client_is_asked_whether_it_is_there(
 def test_a_client_is_asked_though_there_is_much_to_say_to_others(
     listen: Callable[..., Ear], client: Client, held: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(served, "QUIET", 0.1)
+    monkeypatch.setattr(served, "QUIET", 0.6)
     ear = listen("unit=nobody")
     snapshot = ear.next()
     asked = threading.Event()
