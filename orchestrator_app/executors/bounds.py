@@ -17,9 +17,9 @@ OFTEN, SELDOM = 0.02, 0.25
 MEMORY_PAUSE = 1.0
 LINE = 1 << 16
 """Bytes in which the beginning of a line is looked for."""
-EVENTS_LIMIT = 16 << 20
+EVENTS_LIMIT = 64 << 20
 """Bytes of an attempt's messages that are read."""
-EVENTS_SPARE = 4 << 20
+EVENTS_SPARE = 8 << 20
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
