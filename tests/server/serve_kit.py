@@ -42,7 +42,14 @@ class Process:
         self.root = root
         self.output = root.parent / f"{root.name}.{len(list(root.parent.iterdir()))}.out"
         with open(self.output, "wb") as file:
-            self.popen = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=ENVIRONMENT, cwd=root)
+            self.popen = subprocess.Popen(
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=ENVIRONMENT,
+                cwd=root,
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests may run under nohup
+            )
 
     @property
     def text(self) -> str:

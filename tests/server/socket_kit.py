@@ -31,10 +31,13 @@ class Ear:
 
     def next(self) -> dict[str, Any] | None:
         """The next message; None when the server has closed the connection (`code` says why, if it came through)."""
-        try:
-            operation, data = self.socket.recv_data()
-        except (ConnectionError, websocket.WebSocketConnectionClosedException):
-            return None
+        deadline, operation = time.monotonic() + PATIENCE, websocket.ABNF.OPCODE_PING
+        while operation == websocket.ABNF.OPCODE_PING:  # the server's, answered already; they come all the time
+            assert time.monotonic() < deadline, "no message came"
+            try:
+                operation, data = self.socket.recv_data(control_frame=True)
+            except (ConnectionError, websocket.WebSocketConnectionClosedException):
+                return None
         if operation == websocket.ABNF.OPCODE_CLOSE:
             self.code = int.from_bytes(data[:2], "big")
             return None
@@ -44,7 +47,7 @@ class Ear:
 
     def until(self, type: str, **payload: Any) -> dict[str, Any]:
         """The next message of this type with these values in its payload."""
-        deadline = time.monotonic() + PATIENCE  # pings of the server come all the time
+        deadline = time.monotonic() + PATIENCE
         while True:
             message = self.next()
             assert message is not None, f"closed with {self.code} before {type}"

@@ -33,7 +33,7 @@ def test_the_figures_say_what_happened_and_how_things_stand(client, unit, wait_u
     assert grew("orch_cost_usd_total") == 0.5
     assert grew("orch_units NEEDS_ATTENTION") == grew("orch_attention_items question") == 1
     assert grew("orch_attempts_total") == grew("orch_dispatch_seconds_count") == 1
-    assert grew("orch_commit_seconds_count") >= 3 and grew("orch_step_seconds_sum") > 0
+    assert grew("orch_commit_seconds_count") >= 2 and grew("orch_step_seconds_sum") > 0
     assert after["orch_healthy"] == 1 and after["orch_slots"] == 2
     assert after["orch_log_seq"] > before["orch_log_seq"] and after["orch_disk_free_bytes"] > 0
     assert after["orch_attention_age_seconds"] >= 0 and after["orch_queue_age_seconds"] >= 0

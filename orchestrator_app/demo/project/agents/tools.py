@@ -42,6 +42,12 @@ def wait_for_answer():
     return json.loads(answers.read_text().splitlines()[-1])["answer"]
 
 
+def status_of(unit):
+    """Where another unit stands."""
+    command = ["orch", "--project", os.environ["ORCH_PROJECT"], "show", unit, "--json"]
+    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["status"]
+
+
 def write(path, text):
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(text, encoding="utf-8")
