@@ -9,6 +9,7 @@ REMEDIES = {
     errno.EAGAIN: "the limit of processes of this user or machine is reached; end some, or raise it (`ulimit -u`)",
     errno.ENOMEM: "the machine is short of memory; free some",
     errno.ENOSPC: "the disk is full; make room",
+    errno.EFBIG: "a limit on the size of files is reached; raise it (`ulimit -f`)",
     errno.EDQUOT: "the disk quota is used up; make room",
     errno.EROFS: "the file system is read-only; make it writable",
     errno.EMFILE: "too many files are open; raise the limit (`ulimit -n`)",
