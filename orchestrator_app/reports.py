@@ -36,7 +36,7 @@ LEVELS = ("info", "warning", "error")
 SPOKEN = ("progress", "ask", "usage", "review", "heartbeat", "session", "test", "note", "defer")
 
 
-#: Git work that fails for a passing fault (no room, a lock) is tried again this many times, then a person is asked.
+#: What fails for a passing fault (no room, a lock, no more processes) is tried again so often, then a person is asked.
 PASSING_TRIES = 8
 
 
@@ -52,6 +52,8 @@ class Reports:
         self.git_work: list[Callable[[], None]] = []
         #: Of each unit, how many passing faults of git it has met in a row, in the life of this server.
         self._passing: dict[str, int] = {}
+        #: And how many attempts in a row could not be started for want of something.
+        self._scarce: dict[str, int] = {}
         #: Units whose work is to be committed when there is room again: a stop does not wait for that.
         self.delayed: set[str] = set()
 
@@ -162,7 +164,9 @@ class Reports:
             if self.crew is not None:
                 self.git_work.append(partial(self.crew.clean, unit.name, merged=False))
             return True
-        if report.why != "spawn" and self._to_seal(unit):
+        if report.ran:
+            self._scarce.pop(unit.name, None)
+        if report.ran and self._to_seal(unit):
             self.git_work.append(partial(self.crew.seal, unit.name, unit.attempt, unit.phase, report))
             return False
         if running:
@@ -232,6 +236,9 @@ class Reports:
             reason = "it ended before the answer reached it; its phase runs again with the answer"
             self._move(draft, unit, Decision(Trigger.LOSE, reason))
             return
+        if report.why == "scarce":
+            self._later_or_never(draft, unit, self._scarce, report.message)
+            return
         tail = "" if report.code == 0 else output_tail(self._project, unit.name, unit.attempt)
         decision = outcome.of_exit(self._project, unit, self._phase(unit), report, draft.now, self._chance, tail)
         self._move(draft, unit, decision)
@@ -255,17 +262,24 @@ class Reports:
             self._note(draft, unit, "git-failed", item.why)
             self._move(draft, unit, Decision(Trigger.LOSE, item.exited.reason))
             return True
-        tries = self._passing.get(unit.name, 0) + 1
-        if not item.passing or item.exited is not None or tries > PASSING_TRIES:
+        if not item.passing or item.exited is not None:
             self._passing.pop(unit.name, None)
             self._fail(draft, unit, item.why)
             return True
-        self._passing[unit.name] = tries
+        self._later_or_never(draft, unit, self._passing, item.why)
+        return True
+
+    def _later_or_never(self, draft: Draft, unit: Unit, tried: dict[str, int], why: str) -> None:
+        """A passing fault: again after a while, or, after it has not passed for long, a person."""
+        tries = tried.pop(unit.name, 0) + 1
+        if tries > PASSING_TRIES:
+            self._fail(draft, unit, why)
+            return
+        tried[unit.name] = tries
         project = self._project
         wait = retry.delay(tries, project.retry_delay, project.retry_factor, project.retry_max_delay, self._chance)
-        reason = f"{item.why}; tried again in {wait:.0f} s ({tries} of {PASSING_TRIES})"
+        reason = f"{why}; tried again in {wait:.0f} s ({tries} of {PASSING_TRIES})"
         self._move(draft, unit, Decision(Trigger.DEFER, reason, fields={"not_before": draft.now + wait}))
-        return True
 
     @staticmethod
     def _note(draft: Draft, unit: Unit, kind: str, message: str) -> None:

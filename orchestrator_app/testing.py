@@ -71,11 +71,11 @@ class FakeExecutor:
         """The number of the unit's live attempt."""
         return next(attempt for name, attempt in self.running if name == unit)
 
-    def exits(self, unit: str, code: int = 0, why: str = "exit") -> None:
+    def exits(self, unit: str, code: int | None = 0, why: str = "exit", message: str = "") -> None:
         attempt = self.attempt_of(unit)
         del self.running[unit, attempt]
         now = self._clock()
-        self._reports.append(Exited(unit, attempt, code, None, why, "", now, now, 0))
+        self._reports.append(Exited(unit, attempt, code, None, why, message, now, now, 0))
 
     def ends_as_told(self) -> None:
         """Have every attempt that was told to stop end."""

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator_app.agents.channel import channel_environment
+from orchestrator_app.errors import NotFoundError
 from orchestrator_app.executors.base import AttemptSpec
+from orchestrator_app.executors.output import read_piece
 from orchestrator_app.model import Unit
 from orchestrator_app.settings import Agent, Phase, Project
 
@@ -96,10 +98,8 @@ def deliver_answer(project: Project, unit: str, attempt: int, answer: Mapping[st
 
 def output_tail(project: Project, unit: str, attempt: int, size: int = 2_000) -> str:
     """The end of an attempt's output, as text; empty where there is none."""
-    path = run_dir(project, unit, attempt) / "output.log"
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
-            return file.read(size).decode("utf-8", "replace").strip()
-    except OSError:
+        piece = read_piece(project.state / "runs", (unit, str(attempt), "output.log"), None, None, size)
+    except (NotFoundError, OSError):
         return ""
+    return "" if piece is None else piece.data.decode("utf-8", "replace").strip()

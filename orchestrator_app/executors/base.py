@@ -56,9 +56,9 @@ class Exited(NamedTuple):
     """An attempt has ended and so has every process it left behind.
 
     `code` is the exit code, or None when it was ended by `signal` or never ran. `why` is "exit" (by itself),
-    "timeout", "memory" (it held too much), "stop" (asked by `Executor.stop`) or "spawn" (it could not be started;
-    `message` is one line that says what and why). `leftovers` counts the processes that were still there after the
-    attempt's own had ended.
+    "timeout", "memory" (it held too much), "stop" (asked by `Executor.stop`), "spawn" (it could not be started) or
+    "scarce" (it could not be started now: for want of room, memory, processes or descriptors); `message` is one line
+    that says what and why. `leftovers` counts the processes that were still there after the attempt's own had ended.
     """
 
     unit: str
@@ -70,6 +70,11 @@ class Exited(NamedTuple):
     started_at: float
     ended_at: float
     leftovers: int
+
+    @property
+    def ran(self) -> bool:
+        """Whether its program was started at all."""
+        return self.why not in ("spawn", "scarce")
 
 
 class Said(NamedTuple):
@@ -104,7 +109,7 @@ class Executor(Protocol):
         """
 
     def start(self, specs: Sequence[AttemptSpec]) -> None:
-        """Start attempts; never blocks. One that can't be started comes back as `Exited(why="spawn")`."""
+        """Start attempts; never blocks. One that can't be started comes back as an `Exited` that never `ran`."""
 
     def stop(self, unit: str, attempt: int, grace: float) -> None:
         """TERM, `grace` seconds, KILL to every descendant; never blocks. An `Exited(why="stop")` follows.

@@ -6,9 +6,10 @@ Standard library only. Each bound has a `due`, of the monotonic clock, at which 
 from __future__ import annotations
 
 import os
-import sys
+import stat
 
 from . import processes
+from .complaints import complain
 
 NEVER = float("inf")
 OFTEN, SELDOM = 0.02, 0.25
@@ -16,9 +17,9 @@ OFTEN, SELDOM = 0.02, 0.25
 MEMORY_PAUSE = 1.0
 LINE = 1 << 16
 """Bytes in which the beginning of a line is looked for."""
-EVENTS_LIMIT = 16 << 20
+EVENTS_LIMIT = 64 << 20
 """Bytes of an attempt's messages that are read."""
-EVENTS_SPARE = 4 << 20
+EVENTS_SPARE = 8 << 20
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -28,8 +29,9 @@ class OutputBound:
     20 ms of a steady flood, by a quarter of a second of a sudden one. What is written in the moment of a cut is lost.
     """
 
-    def __init__(self, fd: int, limit: int, now: float) -> None:
+    def __init__(self, fd: int, where: str, limit: int, now: float) -> None:
         self.fd = fd
+        self.where = where
         self.limit = limit
         self.share = limit // 5
         self.head: int | None = None
@@ -63,7 +65,25 @@ class OutputBound:
             self.size = self.head + len(said) + len(end)
             self.lost -= len(said)  # the line itself is no output, and goes with the next cut
         except OSError as error:  # a full disk may pass: what is too much stays until the next look
-            print(f"output.log can't be cut: {error}", file=sys.stderr, flush=True)
+            complain(f"the output of {self.where} can't be cut: {error.strerror}")
+
+
+def cut_messages(path: str) -> None:
+    """Cut off what nobody will read of a file of messages, if it is much."""
+    try:
+        if os.lstat(path).st_size <= EVENTS_LIMIT + EVENTS_SPARE:
+            return
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        info = os.fstat(fd)
+        if stat.S_ISREG(info.st_mode) and info.st_nlink == 1:  # else the agent made it of another file
+            os.ftruncate(fd, EVENTS_LIMIT)
+    except OSError as error:
+        complain(f"{path} can't be cut: {error.strerror}")
+    finally:
+        os.close(fd)
 
 
 class MemoryBound:

@@ -11,72 +11,37 @@ Files in the run directory (0700, files 0600):
   starttime, boot id), both before the spawn; line 3 the agent's own process, after it. The keeper holds an flock on it
   for as long as it answers for the attempt. Whoever wants to be sure that it never starts writes the file first.
 - `prompt.txt` if there is a prompt; `output.log`: stdout and stderr of the agent, bounded by the keeper (bounds.py).
-- `exit.json`: how it ended; written to a temporary file, fsynced, renamed.
+- `exit.json`: how it ended; written to a temporary file, fsynced, renamed. While it can't be (a full disk), the keeper
+  takes no other attempt, holds the lock, and tries again.
 
 Lines on the socket, fields apart by tabs: in `start UNIT ATTEMPT SPEC PROMPT` (both JSON), `stop UNIT ATTEMPT GRACE`,
 out `said UNIT ATTEMPT` (events.jsonl grew) and `exit UNIT ATTEMPT HAS_EVENTS EXIT`.
 
 On systems other than Linux there is no subreaper and no inotify: only the process group is stopped, what leaves it
-lives on, and events are noticed within 0.25 s. A process stuck inside the kernel holds its attempt open anywhere.
+lives on, memory is not limited, and events are noticed within 0.25 s. A process stuck inside the kernel holds its
+attempt open anywhere.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import select
 import signal
 import socket
-import sys
 import time
 
 from . import processes
-from .bounds import MemoryBound, OutputBound
-from .programs import CannotStart, find_program, why_not
+from .bounds import MemoryBound, OutputBound, cut_messages
+from .programs import CannotStart, cannot, find_program, why_not
+from .run import AGAIN, NEVER, AlreadyTaken, Run
 
 PING_PAUSE = 0.05
 LOOK_PAUSE = 0.25
 KILL_PAUSE = 0.02
 GIVE_UP = 30.0
 LEFTOVER_GRACE = 1.0
-WRITE_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-NEVER = float("inf")
 DEFAULT_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
-
-
-class AlreadyTaken(CannotStart):
-    """Someone else has answered for this attempt: it must not be started, nor its files be touched."""
-
-
-class Run:
-    """One attempt in progress. All times but `started_at` are of the monotonic clock, so that neither a wrong wall
-    clock nor a suspended machine ends an attempt."""
-
-    def __init__(self, line: bytes) -> None:
-        _, unit, attempt, self.spec_json, self.prompt_json = line.split(b"\t")
-        self.key = unit + b"\t" + attempt
-        self.spec = json.loads(self.spec_json)
-        self.dir: str = self.spec["run_dir"]
-        self.events = self.dir + "/events.jsonl"
-        self.started_at = time.time()
-        self.file = -1
-        self.pid = 0
-        self.status: int | None = None
-        self.why = "exit"
-        self.message = ""
-        self.leftovers: int | None = None
-        self.deadline = NEVER
-        self.kill_at = NEVER
-        self.kill_pause = 0.0
-        self.give_up_at = NEVER
-        self.ping_at = 0.0
-        self.look_at = NEVER
-        self.events_size = 0
-        self.dir_watch = self.file_watch = -1
-        self.output: OutputBound | None = None
-        self.memory: MemoryBound | None = None
-        self.held = 0
 
 
 class Keeper:
@@ -105,8 +70,8 @@ class Keeper:
         if self.notices.fd >= 0:
             self.poll.register(self.notices.fd, select.POLLIN)
         me = processes.read(os.getpid())
-        self.boot = processes.boot_id()
-        identity = {"keeper": os.getpid(), "starttime": me.starttime if me else 0, "boot_id": self.boot}
+        starttime = me.starttime if me else 0
+        identity = {"keeper": os.getpid(), "starttime": starttime, "boot_id": processes.boot_id()}
         self.identity = json.dumps(identity).encode() + b"\n"
 
     def serve(self) -> None:
@@ -139,51 +104,31 @@ class Keeper:
 
     def run(self, run: Run) -> None:
         try:
-            log = self.prepare(run)
+            log = run.make_files(self.identity)
             try:
-                try:
-                    self.spawn(run, log)
-                finally:
-                    os.chdir("/")
-                self.bound(run, log)
+                self.spawn(run, log)
                 self.attend(run)
             finally:
                 os.close(log)
-            record = self.exit_record(run)
-            self.write_exit(run, record)
         except CannotStart as error:
-            run.why, run.message = "spawn", str(error)
-            record = self.exit_record(run)
-            if not isinstance(error, AlreadyTaken):
-                self.write_exit(run, record)
+            run.why, run.message = "scarce" if error.passing else "spawn", str(error)
+            record = run.exit_record()
+            written = isinstance(error, AlreadyTaken) or run.write_exit(record)
+        else:
+            record = run.exit_record()
+            written = run.write_exit(record)
+        self.report(run, record)
+        if run.pid and not written:
+            self.owe(run, record)
         if run.file >= 0:
             os.close(run.file)
-        self.report(run, record)
 
-    def prepare(self, run: Run) -> int:
-        """Make the run directory and its files; the descriptor of output.log."""
-        try:
-            try:
-                os.mkdir(run.dir, 0o700)
-            except FileNotFoundError:
-                os.makedirs(os.path.dirname(run.dir), 0o700, exist_ok=True)
-                os.mkdir(run.dir, 0o700)
-            except FileExistsError:
-                pass
-            run.file = os.open(run.dir + "/attempt.json", WRITE_NEW, 0o600)
-            fcntl.flock(run.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(run.file).st_size:
-                raise FileExistsError
-            os.write(run.file, run.spec_json + b"\n" + self.identity)
-            if run.prompt_json != b'""':
-                prompt = json.loads(run.prompt_json).encode("utf-8", "replace")
-                with open(os.open(run.dir + "/prompt.txt", WRITE_NEW, 0o600), "wb") as file:
-                    file.write(prompt)
-            return os.open(run.dir + "/output.log", os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
-        except (FileExistsError, BlockingIOError):
-            raise AlreadyTaken(f"{run.dir} already holds an attempt; it was not started again, move it away") from None
-        except OSError as error:
-            raise CannotStart(f"the run directory {run.dir} can't be made: {error.strerror}; repair that") from None
+    def owe(self, run: Run, record: bytes) -> None:
+        """Nobody may know how it ended. Whoever asks finds the lock, and waits as well."""
+        self.must_end = True
+        self.sock.close()
+        while not run.write_exit(record):
+            time.sleep(AGAIN)
 
     def spawn(self, run: Run, log: int) -> None:
         """Start the agent in a process group of its own."""
@@ -196,41 +141,36 @@ class Keeper:
             os.chdir(spec["cwd"])
         except UnicodeEncodeError as error:
             raise CannotStart(f"the command or its environment can't be passed to a program: {error}") from None
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise CannotStart(f"the working directory {spec['cwd']} can't be entered: {why}") from None
-        program = find_program(argv[0] if argv else b"", environ.get(b"PATH", os.defpath.encode()))
-        self.watch(run)
+        except OSError as error:
+            raise cannot(f"the working directory {spec['cwd']} can't be entered", error, "repair that") from None
+        except ValueError as error:
+            raise CannotStart(f"the working directory {spec['cwd']} can't be entered: {error}") from None
         try:
-            run.pid = os.posix_spawn(
-                program,
-                argv,
-                environ,
-                file_actions=((os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)),
-                setpgroup=0,
-                setsigmask=(),
-                setsigdef=DEFAULT_SIGNALS,
-            )
-        except (OSError, ValueError) as error:
-            self.unwatch(run)
-            raise CannotStart(why_not(os.fsdecode(program), error)) from None
-        agent = processes.read(run.pid)
-        starttime = agent.starttime if agent else 0
-        line = f'{{"pid": {run.pid}, "starttime": {starttime}, "started_at": {run.started_at!r}}}\n'
-        try:
-            os.write(run.file, line.encode())
-        except OSError as error:  # a full disk: the attempt runs, but only this keeper can answer for it
-            print(f"attempt.json of {run.dir}: {error}", file=sys.stderr, flush=True)
-        if spec["timeout"] is not None:
-            run.deadline = time.monotonic() + spec["timeout"]
-
-    def bound(self, run: Run, log: int) -> None:
-        """Look after how much it writes and holds, as far as its spec limits that."""
+            program = find_program(argv[0] if argv else b"", environ.get(b"PATH", os.defpath.encode()))
+            self.watch(run)
+            try:
+                pid = os.posix_spawn(
+                    program,
+                    argv,
+                    environ,
+                    file_actions=((os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)),
+                    setpgroup=0,
+                    setsigmask=(),
+                    setsigdef=DEFAULT_SIGNALS,
+                )
+            except (OSError, ValueError) as error:
+                self.unwatch(run)
+                raise why_not(os.fsdecode(program), error) from None
+        finally:
+            os.chdir("/")
+        run.note_agent(pid)
         now = time.monotonic()
-        if run.spec.get("output_limit"):
-            run.output = OutputBound(log, run.spec["output_limit"], now)
-        if run.spec.get("memory"):
-            run.memory = MemoryBound(run.spec["memory"], now)
+        if spec["timeout"] is not None:
+            run.deadline = now + spec["timeout"]
+        if spec.get("output_limit"):
+            run.output = OutputBound(log, run.dir, spec["output_limit"], now)
+        if spec.get("memory") and self.subreaper:
+            run.memory = MemoryBound(spec["memory"], now)
 
     def watch(self, run: Run) -> None:
         if self.notices.fd >= 0:
@@ -251,9 +191,7 @@ class Keeper:
     def attend(self, run: Run) -> None:
         """Wait until the agent and all it left behind have ended."""
         while not self.must_end:
-            self.heed(run)
-            bounds = [bound.due for bound in (run.output, run.memory) if bound is not None]
-            due = min(run.deadline, run.kill_at, run.look_at, *bounds)
+            due = min(self.heed(run), run.deadline, run.kill_at, run.look_at)
             for fd, _ in self.poll.poll(None if due == NEVER else max(0, int((due - time.monotonic()) * 1000) + 1)):
                 if fd == self.wake:
                     self.woken()
@@ -263,12 +201,12 @@ class Keeper:
                     self.receive()
             if self.reap(run):
                 break
+        self.unwatch(run)
         if run.output is not None:
             run.output.look(time.monotonic())
-        self.unwatch(run)
 
-    def heed(self, run: Run) -> None:
-        """Do what is asked and what is due."""
+    def heed(self, run: Run) -> float:
+        """Do what is asked and what is due; when the bounds want to be looked at again."""
         for line in self.lines:
             word, _, rest = line.partition(b"\t")
             key, _, grace = rest.rpartition(b"\t")
@@ -290,6 +228,24 @@ class Keeper:
             self.end(run, "memory", run.spec["grace"])
         if run.kill_pause or run.kill_at <= now:
             self.kill(run, now)
+        return self.hold(run, now)
+
+    def hold(self, run: Run, now: float) -> float:
+        """Hold the attempt within its bounds."""
+        due = run.say_at
+        if due <= now:
+            run.say()
+            due = run.say_at
+        if run.output is not None:
+            if run.output.due <= now:
+                run.output.look(now)
+            due = min(due, run.output.due)
+        if run.memory is not None:
+            if run.memory.due <= now and (held := run.memory.look(now)):
+                run.held = held
+                self.end(run, "memory", run.spec["grace"])
+            due = min(due, run.memory.due)
+        return due
 
     def end(self, run: Run, why: str, grace: float) -> None:
         """TERM to everything, KILL after the grace. The first reason counts, the shortest grace holds."""
@@ -379,59 +335,17 @@ class Keeper:
 
     def ping(self, run: Run) -> None:
         """Tell the server to read. When that would block, the supervisor has unread pings of this attempt already."""
+        cut_messages(run.events)
         try:
             self.sock.send(b"said\t" + run.key + b"\n", socket.MSG_DONTWAIT)
         except OSError:
             pass
 
-    def exit_record(self, run: Run) -> bytes:
-        code = number = None
-        if run.status is not None:
-            value = os.waitstatus_to_exitcode(run.status)
-            code, number = (value, None) if value >= 0 else (None, -value)
-        record = {
-            "code": code,
-            "signal": number,
-            "why": run.why,
-            "message": run.message or describe(run, code, number),
-            "started_at": run.started_at,
-            "ended_at": time.time(),
-            "leftovers": run.leftovers or 0,
-        }
-        return json.dumps(record).encode()
-
-    def write_exit(self, run: Run, record: bytes) -> None:
-        try:
-            fd = os.open(run.dir + "/exit.tmp", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-            try:
-                os.write(fd, record)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            os.rename(run.dir + "/exit.tmp", run.dir + "/exit.json")
-        except OSError as error:  # the server still hears of it, if there is one
-            print(f"exit.json of {run.dir}: {error}: {record!r}", file=sys.stderr, flush=True)
-
     def report(self, run: Run, record: bytes) -> None:
         has_events = b"1" if run.file_watch >= 0 or os.path.exists(run.events) else b"0"
+        if has_events == b"1":
+            cut_messages(run.events)
         try:
             self.sock.sendall(b"exit\t%s\t%s\t%s\n" % (run.key, has_events, record))
         except OSError:
             self.orphan = True
-
-
-def describe(run: Run, code: int | None, number: int | None) -> str:
-    """How an attempt ended, in one line; "" for a plain success."""
-    if number is None:
-        ending = f"ended with exit code {code}"
-    else:
-        name = signal.Signals(number).name if number in signal.Signals._value2member_map_ else f"signal {number}"
-        ending = f"was ended by {name}"
-    if run.why == "timeout":
-        return f"ran longer than its limit of {run.spec['timeout']:g} s and {ending}"
-    if run.why == "memory":
-        held, limit = run.held >> 20, run.spec["memory"] >> 20
-        return f"held {held} MB of memory, more than its limit of {limit} MB, and {ending}"
-    if run.why == "stop":
-        return f"was stopped and {ending}"
-    return "" if code == 0 else ending

@@ -49,8 +49,15 @@ class Link:
 
     def _dial(self) -> socket.socket | None:
         """A connection to the socket in the state directory, however long its path is; None if nobody listens."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        directory = os.open(self.state, os.O_RDONLY)
+        try:
+            directory = os.open(self.state, os.O_RDONLY)
+        except OSError as error:
+            raise ExecutorError(f"the supervisor of {self.state} can't be reached: {error}") from None
+        try:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            os.close(directory)
+            raise ExecutorError(f"the supervisor of {self.state} can't be reached: {error}") from None
         try:
             name = str(self.state / supervisor.SOCKET)
             if len(os.fsencode(name)) > LONGEST_NAME:

@@ -65,6 +65,7 @@ class LocalExecutor:
         self._unread: set[Key] = set()
         self._reports: list[Report] = []
         self._reconnect_at = NEVER
+        self._blind_until = 0.0  # until then nothing is read: there were no descriptors for it
         self._wake_lock = threading.Lock()
         self._wake_in = self._wake_out = -1
 
@@ -135,8 +136,9 @@ class LocalExecutor:
         """See `base.Executor`. An attempt's messages come in bites of at most 256 kB and 1,000 lines per call."""
         until = NEVER if timeout is None else time.monotonic() + timeout
         while True:
-            woken = self._attend(0 if self._reports or self._unread else until)
-            for key in list(self._unread):
+            reading = self._blind_until if self._unread else NEVER
+            woken = self._attend(0 if self._reports else min(until, reading))
+            for key in list(self._unread) if self._blind_until <= time.monotonic() else ():
                 self._read(self._attempts.get(key))
             if self._reports or woken or time.monotonic() >= until:
                 reports, self._reports = self._reports, []
@@ -273,7 +275,11 @@ class LocalExecutor:
         """Read one bite of what an attempt said; when all is read and it has ended, report its end."""
         if attempt is None:
             return
-        messages, more = attempt.reader.read(ended=attempt.end is not None)
+        try:
+            messages, more = attempt.reader.read(ended=attempt.end is not None)
+        except OSError:
+            self._blind_until = time.monotonic() + LOOK_PAUSE
+            return
         if messages:
             self._reports.append(Said(*attempt.key, messages))
         if not more:
@@ -289,7 +295,14 @@ class LocalExecutor:
         del self._attempts[attempt.key]
 
     def _settle(self, attempt: _Attempt) -> None:
-        """No supervisor answers for this attempt: find out who does, or how it ended. Proof or nothing."""
+        """No supervisor answers for this attempt: find out who does, or how it ended. Proof or nothing: without
+        descriptors or room nothing is known, and asked again."""
+        try:
+            self._find_out(attempt)
+        except OSError:
+            attempt.look_at = time.monotonic() + LOOK_PAUSE
+
+    def _find_out(self, attempt: _Attempt) -> None:
         attempt.look_at = NEVER
         attempt.listen_at = time.monotonic() + LOOK_PAUSE
         record = read_exit(attempt.run_dir)
@@ -343,11 +356,11 @@ class LocalExecutor:
 
     def _follow_agent(self, attempt: _Attempt, spec: dict, keeper: dict, agent: dict) -> bool:
         """The keeper is dead; hear of the end of the agent itself, if it is proven to live, and hold its deadline."""
+        process = processes.find(agent["pid"])
         fd = processes.open_proven(agent["pid"], agent["starttime"], keeper["boot_id"])
         if fd is None:
             return False
-        attempt.pidfd = fd
-        attempt.agent = processes.read(agent["pid"])
+        attempt.pidfd, attempt.agent = fd, process
         self._selector.register(fd, selectors.EVENT_READ, attempt.key)
         if attempt.stopped:
             self._stop_agent(attempt)

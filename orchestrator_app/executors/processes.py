@@ -8,6 +8,7 @@ proven, no descendant is found, and what is left is the process group.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ from typing import NamedTuple
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 IN_MODIFY, IN_MOVED_TO, IN_CREATE = 0x2, 0x80, 0x100
+BLIND = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 IN_NONBLOCK, IN_CLOEXEC = os.O_NONBLOCK, getattr(os, "O_CLOEXEC", 0)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -31,8 +33,7 @@ class Process(NamedTuple):
     group: int
 
 
-def boot_id() -> str:
-    """What tells this boot of the machine from every other, or "" where there is no such thing."""
+def _boot_id() -> str:
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return file.read().strip()
@@ -40,11 +41,28 @@ def boot_id() -> str:
         return ""
 
 
+_BOOT = _boot_id()
+
+
+def boot_id() -> str:
+    """What tells this boot of the machine from every other, or "" where there is no such thing."""
+    return _BOOT
+
+
 def read(pid: int) -> Process | None:
-    """The process with this pid, ended but not yet reaped ones included; None if there is none."""
+    """The process with this pid, ended but not yet reaped ones included; None if there is none, or who knows."""
+    try:
+        return find(pid)
+    except OSError:
+        return None
+
+
+def find(pid: int) -> Process | None:
+    """As `read`, but None is certain: raises OSError where nothing can be opened."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
-    except OSError:
+    except OSError as error:
+        raise_blind(error)
         return None
     try:
         words = os.read(fd, 4096).rpartition(b")")[2].split()
@@ -55,19 +73,33 @@ def read(pid: int) -> Process | None:
     return Process(pid, int(words[19]), words[0].decode(), int(words[1]), int(words[2]))
 
 
+def raise_blind(error: OSError) -> None:
+    """Let an error go on that says nothing of what was asked, only that nothing can be asked now."""
+    if error.errno in BLIND:
+        raise error
+
+
 def open_proven(pid: int, starttime: int, boot: str) -> int | None:
-    """A pidfd of exactly this process if it still runs, else None. The caller closes it."""
+    """A pidfd of exactly this process if it still runs, else None. The caller closes it. Raises OSError where nothing
+    can be opened."""
     if boot != boot_id():
         return None
     try:
         fd = os.pidfd_open(pid)
-    except (AttributeError, OSError):
+    except AttributeError:
         return None
-    found = read(pid)
-    if found is not None and found.starttime == starttime and found.state not in "ZX":
-        return fd
-    os.close(fd)
-    return None
+    except OSError as error:
+        raise_blind(error)
+        return None
+    try:
+        found = find(pid)
+        if found is not None and found.starttime == starttime and found.state not in "ZX":
+            proven, fd = fd, -1
+            return proven
+        return None
+    finally:
+        if fd >= 0:
+            os.close(fd)
 
 
 def age(starttime: int) -> float:
@@ -116,15 +148,17 @@ def descendants(root: int) -> list[Process]:
 
 
 def carrying(variable: str) -> list[Process]:
-    """Living processes of ours whose environment has this entry (`NAME=value`), the oldest first."""
+    """Living processes of ours whose environment has this entry (`NAME=value`), the oldest first. Raises OSError where
+    nothing can be opened."""
     entry, found = os.fsencode(variable), []
     for pid in _pids() if os.path.isdir("/proc/self") else ():
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
                 carries = entry in file.read().split(b"\0")
-        except OSError:
+        except OSError as error:
+            raise_blind(error)
             continue  # it has ended, or is another user's
-        process = read(pid) if carries else None
+        process = find(pid) if carries else None
         if process is not None and process.state not in "ZX":
             found.append(process)
     return sorted(found, key=lambda process: process.starttime)

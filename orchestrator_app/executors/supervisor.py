@@ -22,13 +22,13 @@ import socket
 import struct
 import sys
 import time
-import traceback
 
 PROTOCOL = 1
 LOCKED = 3
 SOCKET = "supervisor.sock"
 LOCK = "supervisor.lock"
 IDLE_END = 2.0
+ACCEPT_PAUSE = 0.02
 
 
 class Line:
@@ -136,7 +136,8 @@ class Supervisor:
     def accept(self) -> None:
         try:
             sock, _ = self.listener.accept()
-        except OSError:
+        except OSError:  # it stays, and poll tells of it again: not too often, when there are no more descriptors
+            time.sleep(ACCEPT_PAUSE)
             return
         pid, uid = peer(sock)
         if uid == os.getuid() and self.server is None:
@@ -179,16 +180,35 @@ class Supervisor:
         server.send(b"hello\t%d\t%d\t%s\n" % (PROTOCOL, os.getpid(), json.dumps(running).encode()))
 
     def start(self, line: bytes) -> None:
-        keeper = self.idle.pop() if self.idle else self.fork()
-        keeper.key = b"\t".join(line.split(b"\t", 3)[1:3])
+        key = b"\t".join(line.split(b"\t", 3)[1:3])
+        try:
+            keeper = self.idle.pop() if self.idle else self.fork()
+        except OSError as error:
+            self.refuse(key, error)
+            return
+        keeper.key = key
         self.running[keeper.key] = keeper
         keeper.send(line + b"\n")
 
+    def refuse(self, key: bytes, error: OSError) -> None:
+        """No keeper can be had for this attempt: it was not started."""
+        now = time.time()
+        why, message = refusal(error)
+        record = {"code": None, "signal": None, "why": why, "message": message}
+        record |= {"started_at": now, "ended_at": now, "leftovers": 0}
+        if self.server is not None:
+            self.server.send(b"exit\t%s\t0\t%s\n" % (key, json.dumps(record).encode()))
+
     def fork(self) -> KeeperLine:
         ours, theirs = socket.socketpair()
-        if os.fork() == 0:
-            become_keeper(theirs, self.environ)
-        theirs.close()
+        try:
+            if os.fork() == 0:
+                become_keeper(theirs, self.environ)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         keeper = KeeperLine(ours, self.poll, self.environ)
         self.keepers[keeper.fd] = keeper
         return keeper
@@ -230,8 +250,17 @@ class Supervisor:
         keeper.close()
 
 
+def refusal(error: OSError) -> tuple[str, str]:
+    """Why an attempt got no keeper: the words of its exit."""
+    from .programs import cannot
+
+    found = cannot("no process could be started for it", error, "see supervisor.log in the state directory")
+    return ("scarce" if found.passing else "spawn"), str(found)
+
+
 def become_keeper(sock: socket.socket, environ: bytes) -> None:
     """In the forked child: drop everything of the supervisor (its lock above all), and never return."""
+    from .complaints import complain_of_error
     from .keeper import Keeper
 
     code = 1
@@ -243,8 +272,7 @@ def become_keeper(sock: socket.socket, environ: bytes) -> None:
         Keeper(sock, named).serve()
         code = 0
     except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
+        complain_of_error()
     finally:
         os._exit(code)
 

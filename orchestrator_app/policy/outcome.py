@@ -82,7 +82,7 @@ def of_exit(
     project: Project, unit: Unit, phase: Phase, report: Exited, now: float, chance: random.Random, tail: str
 ) -> Decision:
     """What the end of an attempt of `phase` means. `tail` is the end of its output, to show where it failed."""
-    if report.why == "spawn":
+    if not report.ran:
         return failed(project, unit, phase, report.message, now, chance, retried=False)
     if report.why == "stop":
         return Decision(Trigger.DEFER, "stopped with the server", fields={"not_before": None})

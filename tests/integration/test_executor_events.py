@@ -9,7 +9,8 @@ import pytest
 from executor_kit import Rig
 
 from orchestrator_app.executors.base import MAX_RAW, Exited, Said
-from orchestrator_app.executors.events import MAX_LINE, EventReader
+from orchestrator_app.executors.bounds import EVENTS_LIMIT, EVENTS_SPARE
+from orchestrator_app.executors.events import MAX_LINE, MOST_LINES, EventReader
 
 SAY = "import os, sys, time\nout = open(os.environ['ORCH_EVENTS'], 'ab', buffering=0)\n"
 
@@ -99,6 +100,43 @@ def test_a_line_of_many_megabytes_is_one_error_and_hides_nothing_behind_it(rig: 
     said = rig.said("unit")
     assert [message.data for message in said] == [None, {"n": 1}, None, {"n": 2}]
     assert said[0].raw == "x" * MAX_RAW and "longer than 64 kB" in said[0].error and "longer than" in said[2].error
+
+
+def test_f13_of_a_flood_of_messages_so_many_are_read_and_a_last_one_says_so(rig: Rig) -> None:
+    rig.python("unit", SAY + f"out.write(b'{{}}\\n' * {MOST_LINES + 5_000})")
+
+    rig.end("unit")
+
+    said = rig.said("unit")
+    assert [message.data for message in said] == [{}] * MOST_LINES + [None]
+    assert said[-1].error == "more than 100,000 lines or 64 MB of messages: what follows is not read"
+    assert EventReader(str(rig.run_dir("unit") / "events.jsonl"), said[-1].pos).read(ended=True) == ([], False)
+    again = EventReader(str(rig.run_dir("unit") / "events.jsonl"), said[-3].pos)
+    assert [message.data for message in again.read(ended=True)[0] + again.read(ended=True)[0]] == [{}, None]
+
+
+def test_f13_messages_without_end_are_cut_off_on_the_disk_too(rig: Rig) -> None:
+    rig.start(
+        "unit", "sh", "-c", "(echo '{\"n\": 1}'; yes | tr -d '\\n' | head -c 90000000; echo; echo '{}') >> $ORCH_EVENTS"
+    )
+
+    rig.end("unit")
+
+    assert rig.said_data("unit") == [{"n": 1}, None]
+    assert rig.said("unit")[-1].raw.startswith("yyyy") and "not read" in rig.said("unit")[-1].error
+    assert (rig.run_dir("unit") / "events.jsonl").stat().st_size <= EVENTS_LIMIT + EVENTS_SPARE
+
+
+def test_a_file_that_an_agent_put_in_the_place_of_its_messages_is_not_cut(rig: Rig) -> None:
+    mine = rig.cwd / "mine"
+    for unit, how in (("soft", "ln -s"), ("hard", "ln")):
+        with mine.open("wb") as file:
+            file.truncate(EVENTS_LIMIT + EVENTS_SPARE + 1)
+
+        rig.start(unit, "sh", "-c", f"{how} {mine} $ORCH_EVENTS; echo >> $ORCH_EVENTS")
+        rig.end(unit)
+
+        assert mine.stat().st_size == EVENTS_LIMIT + EVENTS_SPARE + 2
 
 
 def test_one_wait_reads_a_bounded_bite(rig: Rig) -> None:

@@ -3,11 +3,13 @@ mistaken for another."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -124,7 +126,7 @@ def test_events_go_on_where_the_log_had_got_to(state: Path, tmp_path: Path) -> N
     rig.finish()
 
 
-def test_a_time_limit_holds_while_no_server_is_there(state: Path, wait_until) -> None:
+def test_f12_a_time_limit_holds_while_no_server_is_there(state: Path, wait_until) -> None:
     server = Server(state, "sleep 1000", timeout=0.5)
 
     server.kill()
@@ -142,6 +144,17 @@ def test_an_adopted_attempt_can_be_stopped(state: Path) -> None:
     rig.executor.stop("unit1", 1, 5.0)
 
     assert rig.end("unit1").why == "stop"
+    assert marked(mark) == []
+    rig.finish()
+
+
+def test_f12_the_time_limit_of_an_adopted_attempt_holds(state: Path) -> None:
+    mark = new_mark()
+    Server(state, f"setsid sleep {mark} & sleep {mark}", timeout=1.0).kill()
+
+    rig = Rig(state).reopen(("unit1", 1, 0))
+
+    assert rig.end("unit1").why == "timeout"
     assert marked(mark) == []
     rig.finish()
 
@@ -215,7 +228,7 @@ def test_a_stop_sent_to_a_supervisor_that_has_just_died_is_not_lost(rig: Rig) ->
     assert marked(mark) == []
 
 
-def test_a_time_limit_holds_when_supervisor_and_server_are_dead(state: Path, wait_until) -> None:
+def test_f12_a_time_limit_holds_when_supervisor_and_server_are_dead(state: Path, wait_until) -> None:
     mark = new_mark()
     server = Server(state, f"setsid sleep {mark} & sleep {mark}", timeout=0.5)
     rig = Rig(state)
@@ -285,7 +298,7 @@ def test_an_agent_without_a_keeper_can_be_stopped(rig: Rig) -> None:
     rig.until(lambda: marked(mark) == [], "the death of its descendants")
 
 
-def test_the_time_limit_of_an_agent_without_a_keeper_holds(rig: Rig) -> None:
+def test_f12_the_time_limit_of_an_agent_without_a_keeper_holds(rig: Rig) -> None:
     mark = new_mark()
     rig.start("unit", "sleep", mark, timeout=0.5)
     rig.agent("unit")
@@ -315,6 +328,47 @@ def test_f9_a_process_that_only_shares_the_pid_is_never_signalled(rig: Rig, chan
     assert stranger.poll() is None
     stranger.kill()
     stranger.wait()
+
+
+@pytest.mark.parametrize("change", [{"starttime": 1}, {"boot_id": "another"}])
+def test_f9_a_stranger_with_the_number_of_a_keeper_is_never_signalled(rig: Rig, change: dict) -> None:
+    stranger = subprocess.Popen(["sleep", new_mark()], start_new_session=True)
+    alive = processes.read(stranger.pid)
+    keeper = {"keeper": stranger.pid, "starttime": alive.starttime, "boot_id": processes.boot_id(), **change}
+    rig.run_dir("unit").mkdir(parents=True)
+    with (rig.run_dir("unit") / "attempt.json").open("w") as file:
+        file.write(f'{{"timeout": 0.0, "grace": 0.0}}\n{json.dumps(keeper)}\n')
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)  # as if a keeper lived
+
+        rig.executor.recover([("unit", 1, 0)])
+        rig.executor.stop("unit", 1, 0.0)
+        assert rig.executor.wait(0.6) == []
+
+    assert isinstance(rig.end("unit"), Vanished)
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
+@pytest.mark.parametrize(("off", "limit", "stopped"), [(-86400.0, 1000.0, False), (86400.0, 0.2, True)])
+def test_f10_a_clock_that_was_set_by_a_day_moves_no_time_limit(
+    rig: Rig, off: float, limit: float, stopped: bool
+) -> None:
+    with subprocess.Popen(["sleep", new_mark()], process_group=0) as agent:
+        keeper = {"keeper": 1 << 22, "starttime": 1, "boot_id": processes.boot_id()}
+        spec = {"timeout": limit, "grace": 0.0}
+        line = {"pid": agent.pid, "starttime": processes.read(agent.pid).starttime, "started_at": time.time() + off}
+        rig.run_dir("unit").mkdir(parents=True)
+        (rig.run_dir("unit") / "attempt.json").write_text("".join(json.dumps(x) + "\n" for x in (spec, keeper, line)))
+
+        rig.executor.recover([("unit", 1, 0)])
+
+        if not stopped:
+            assert rig.executor.wait(0.6) == [] and agent.poll() is None
+            rig.executor.stop("unit", 1, 0.0)
+        reason = rig.until(lambda: agent.poll() is not None and rig.ends("unit"))[0].reason
+    assert ("longer than its limit" in reason) == stopped
 
 
 def test_an_attempt_that_was_never_started_is_reported_and_can_never_start_later(rig: Rig) -> None:
@@ -361,7 +415,7 @@ def test_kills_at_random_moments_end_every_attempt_once_and_run_none_twice(rig: 
 
 
 @pytest.mark.parametrize("text", ["", "{", "\0\0", "[]\n3\nnull\n", '{"timeout": 1}\n{"keeper": "x"}\n{"pid": "y"}\n'])
-def test_a_damaged_run_directory_is_reported_as_vanished(rig: Rig, text: str) -> None:
+def test_f18_a_damaged_run_directory_is_reported_as_vanished(rig: Rig, text: str) -> None:
     rig.run_dir("unit").mkdir(parents=True)
     (rig.run_dir("unit") / "attempt.json").write_text(text)
     (rig.run_dir("unit") / "exit.json").write_text(text)

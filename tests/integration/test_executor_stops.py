@@ -32,6 +32,7 @@ if os.fork() == 0:
 subprocess.Popen([sys.executable, '-S', '-c',
     'import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(1000) # ' + MARK], start_new_session=True)
 """,
+    "nohup": "subprocess.Popen(['nohup', 'sleep', MARK], start_new_session=True, stdin=subprocess.DEVNULL)",
     "stopped": "os.kill(subprocess.Popen(['sleep', MARK], start_new_session=True).pid, 19)",
     "hopping from pid to pid": """
 if os.fork() == 0:
@@ -77,12 +78,49 @@ def test_a18_a_stopped_attempt_leaves_no_descendant(rig: Rig, escape: str) -> No
 def test_a18_f15_a_stopped_attempt_with_every_kind_of_escape_leaves_no_descendant_and_no_zombie(rig: Rig) -> None:
     mark = new_mark()
     rig.python("unit", agent(mark, list(ESCAPES.values()), "signal.signal(15, signal.SIG_IGN)\ntime.sleep(1000)"))
-    up(rig, mark, 7)
+    up(rig, mark, 8)
 
     rig.executor.stop("unit", 1, 0.3)
 
     end = rig.end("unit")
     assert (end.why, end.signal, end.code) == ("stop", signal.SIGKILL, None)
+    assert marked(mark) == []
+    assert [zombies_below(keeper) for keeper in rig.keepers()] == [[]]
+
+
+BOMB = """
+signal.signal(15, signal.SIG_IGN)
+os.set_inheritable(1, False)
+for number in range(24):
+    if os.fork() == 0:
+        while True:
+            if os.fork():
+                os._exit(0)
+            os.setsid()
+"""
+
+
+def test_a18_f15_processes_that_fork_without_pause_while_they_are_killed_are_all_ended(rig: Rig) -> None:
+    mark = new_mark()
+    rig.python("unit", agent(mark, [BOMB], "print('lit', flush=True); time.sleep(1000)"))
+    rig.until(lambda: rig.output("unit") == b"lit\n")
+
+    rig.executor.stop("unit", 1, 0.1)
+
+    end = rig.end("unit")
+    assert (end.why, end.signal) == ("stop", signal.SIGKILL) and "left" not in end.message
+    assert marked(mark) == []
+    assert [zombies_below(keeper) for keeper in rig.keepers()] == [[]]
+
+
+def test_a18_f12_a_time_limit_reaches_every_kind_of_escape(rig: Rig) -> None:
+    mark = new_mark()
+    code = agent(mark, list(ESCAPES.values()), "print('all', flush=True)\ntime.sleep(1000)")
+    rig.python("unit", code, timeout=1.5, grace=0.2)
+
+    end = rig.end("unit")
+
+    assert (end.why, rig.output("unit")) == ("timeout", b"all\n")
     assert marked(mark) == []
     assert [zombies_below(keeper) for keeper in rig.keepers()] == [[]]
 
