@@ -60,6 +60,6 @@ def head_view(orchestrator: Orchestrator) -> dict[str, Any]:
 
 def announcements(board: Board, numbers: Iterable[int], most: int) -> dict[str, Any]:
     """The attention items that came up just now, so that a browser may notify: the first `most`, and how many."""
-    items = [board.attention[number] for number in numbers if number in board.attention]
+    items = [board.attention[number] for number in sorted(numbers) if number in board.attention]
     shown = [{"id": item.id, "unit": item.unit, "kind": item.kind, "title": item.title} for item in items[:most]]
     return {"items": shown, "count": len(items)}
