@@ -22,7 +22,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "demo": "server",
         "serve": "server",
         "stop": "server",
-        "status": "server",
+        "status": "standing",
         "open": "server",
     },
     "Ask": {"submit": "asking", "import": "asking", "edit": "asking"},

@@ -1,4 +1,4 @@
-"""Set up a project, start its server, ask how it is, stop it."""
+"""Set up a project, start its server, stop it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from orchestrator_app.claim import server_info, start_time
 from orchestrator_app.cli import text
-from orchestrator_app.cli.client import Client, no_server
+from orchestrator_app.cli.client import Client
 from orchestrator_app.cli.commands import json_option
 from orchestrator_app.cli.place import Place
 from orchestrator_app.errors import NoServerError, OrchError
@@ -101,38 +101,6 @@ def open_command(place: Place, browser: bool | None, as_json: bool) -> None:
 def has_display() -> bool:
     """Whether a browser could show up; on a terminal alone, opening one would take the terminal away."""
     return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-
-@click.command("status", short_help="How the server is, and how many units stand where.")
-@json_option
-@click.pass_context
-def status_command(context: click.Context, as_json: bool) -> None:
-    """How the server is, and how many units stand in each status. Exit code 3 when no server runs."""
-    place: Place = context.obj
-    if server_info(place.state) is None:
-        if as_json:
-            print(text.as_json({"state": "stopped", "project": str(place.root)}))
-        raise NoServerError(no_server(place.root))
-    client = place.client()
-    answer = {**client.get("/status"), "url": client.info["url"], "version": client.info.get("version")}
-    text.show(answer, as_json, _status)
-
-
-def _status(answer: dict[str, Any]) -> str:
-    counts = ", ".join(f"{number} {status}" for status, number in answer["counts"].items() if number)
-    asked = answer["attention"]
-    return text.facts(
-        {
-            "project": answer["project"],
-            "server": f"{answer['url']}, process {answer['pid']}, up {text.ago(answer['started_at'])}",
-            "state": answer["state"],
-            "recovered": answer.get("recovered"),
-            "dispatch": "on" if answer["dispatch"] == "on" else "paused; `orch resume --dispatch` lets it go on",
-            "running": f"{answer['running']} of {answer['slots']} slots",
-            "units": counts or "none yet",
-            "attention": f"{asked} open; `orch attention` lists them" if asked else "nothing",
-        }
-    )
 
 
 @click.command("stop", short_help="Stop the server; its agents go on, unless told otherwise.")
