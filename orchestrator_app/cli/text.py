@@ -159,8 +159,10 @@ def as_json(value: Any, *, indent: int | None = 2) -> str:
     return json.dumps(value, indent=indent, default=plain)
 
 
-def show(value: Any, as_json_wanted: bool, human: Callable[[Any], str]) -> None:
-    """Print a result: as JSON, or as people read it."""
+def show(value: Any, as_json_wanted: bool, human: Callable[[Any], str], *, empty: str = "") -> None:
+    """Print a result: as JSON, or as people read it; where that is nothing, say `empty` beside the output."""
     text = as_json(value) if as_json_wanted else human(value)
     if text:
         print(text)
+    elif empty:
+        print(empty, file=sys.stderr)

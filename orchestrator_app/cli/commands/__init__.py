@@ -5,5 +5,8 @@ from __future__ import annotations
 import click
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+watch_option = click.option(
+    "-w", "--watch", is_flag=True, help="Show it live until Ctrl-C; in a pipe a block, with --json a line, per change."
+)
 names_argument = click.argument("names", metavar="NAME...", nargs=-1, required=True)
 name_argument = click.argument("name", metavar="NAME")

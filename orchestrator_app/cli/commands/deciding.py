@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from orchestrator_app.cli import text
+from orchestrator_app.cli import watch as live
 from orchestrator_app.cli.client import unit_path
-from orchestrator_app.cli.commands import json_option, name_argument
+from orchestrator_app.cli.commands import json_option, name_argument, watch_option
 from orchestrator_app.cli.commands.watching import item_lines
 from orchestrator_app.cli.place import Place
 from orchestrator_app.cli.source import Live, open_source
@@ -18,23 +19,29 @@ from orchestrator_app.fields import check_name
 
 @click.command("attention", short_help="What needs a person now.")
 @click.argument("names", metavar="[NAME...]", nargs=-1)
+@watch_option
 @json_option
 @click.pass_obj
-def attention_command(place: Place, names: tuple[str, ...], as_json: bool) -> None:
+def attention_command(place: Place, names: tuple[str, ...], watch: bool, as_json: bool) -> None:
     """List what needs a person, oldest first; for named units whole, with the commands that settle it.
 
-    Works on a stopped project too.
+    Works on a stopped project too, but for --watch.
     """
+    human, empty = (_whole, "nothing needs attention there") if names else (_queue, "nothing needs attention")
+
+    def look(source: Any, _: int | None = None) -> list[dict[str, Any]]:
+        return [item for item in source.attention() if not names or item["unit"] in names]
+
     source = open_source(place)
     for name in names:
         source.unit(name)
-    items = [item for item in source.attention() if not names or item["unit"] in names]
-    text.show(items, as_json, _whole if names else _queue)
+    if watch:
+        live.watch(place, look, human, as_json, empty=empty)
+    text.show(look(source), as_json, human, empty=empty)
 
 
 def _queue(items: list[dict[str, Any]]) -> str:
     if not items:
-        print("nothing needs attention", file=sys.stderr)
         return ""
     rows = [
         (item["id"], item["unit"], item["kind"], item["severity"], text.ago(item["opened_at"]), item["title"])
@@ -44,8 +51,6 @@ def _queue(items: list[dict[str, Any]]) -> str:
 
 
 def _whole(items: list[dict[str, Any]]) -> str:
-    if not items:
-        print("nothing needs attention there", file=sys.stderr)
     return "\n".join(f"{text.one_line(item['unit'])}{item_lines(item)}" for item in items)
 
 

@@ -10,12 +10,12 @@ import click
 from orchestrator_app.cli import text
 from orchestrator_app.cli.commands import json_option
 from orchestrator_app.cli.place import Place
+from orchestrator_app.cli.returning import Returning
 from orchestrator_app.cli.source import Live, open_source
-from orchestrator_app.errors import NoServerError
 
 
 @click.command("events", short_help="What happened last, or with -f what happens.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option("--unit", metavar="NAME", help="Only about this unit.")
 @click.option(
     "--since", type=click.IntRange(0), metavar="SEQ", help="All records behind this number, not only the newest."
@@ -28,11 +28,9 @@ from orchestrator_app.errors import NoServerError
 def events_command(place: Place, follow: bool, unit: str | None, since: int | None, limit: int, as_json: bool) -> None:
     """Print transitions, attention items, and what agents said, oldest first. With --json one object a line.
 
-    Works on a stopped project too, but for -f.
+    Works on a stopped project too, but for -f, which goes on through restarts of the server.
     """
-    source = open_source(place)
-    if follow and not isinstance(source, Live):
-        raise NoServerError(f"no server runs for {place.root}, so nothing will happen: start it with `orch serve`")
+    source = Live(Returning(place)) if follow else open_source(place)
     if unit is not None:
         source.unit(unit)
     head = source.status()["seq"]

@@ -12,6 +12,7 @@ import click
 from orchestrator_app.cli import text
 from orchestrator_app.cli.commands import json_option, name_argument
 from orchestrator_app.cli.place import Place
+from orchestrator_app.cli.returning import Returning
 from orchestrator_app.cli.source import Live, Piece, open_source
 from orchestrator_app.errors import NotFoundError, UsageError
 
@@ -65,7 +66,9 @@ def logs_command(place: Place, name: str, follow: bool, attempt: int | None, tai
     On a terminal, control characters are shown and colours left out; into a pipe or a file the bytes go as they are.
     Works on a stopped project too.
     """
-    source = open_source(place)
+    source: Any = open_source(place)
+    if follow and isinstance(source, Live):
+        source = Live(Returning(place))
     unit = source.unit(name)
     if attempt is not None and attempt > unit["attempt"]:
         newest = f"its newest one is {unit['attempt']}" if unit["attempt"] else "it has none yet"

@@ -8,25 +8,33 @@ import click
 
 from orchestrator_app.claim import server_info
 from orchestrator_app.cli import text
+from orchestrator_app.cli import watch as live
 from orchestrator_app.cli.client import no_server
-from orchestrator_app.cli.commands import json_option
+from orchestrator_app.cli.commands import json_option, watch_option
 from orchestrator_app.cli.place import Place
+from orchestrator_app.cli.source import Live
 from orchestrator_app.errors import NoServerError
 
 
 @click.command("status", short_help="How the server is, and how many units stand where.")
+@watch_option
 @json_option
-@click.pass_context
-def status_command(context: click.Context, as_json: bool) -> None:
+@click.pass_obj
+def status_command(place: Place, watch: bool, as_json: bool) -> None:
     """How the server is, and how many units stand in each status. Exit code 3 when no server runs."""
-    place: Place = context.obj
+
+    def look(source: Live, _: int | None = None) -> dict[str, Any]:
+        answer = source.status()
+        info = source.client.info
+        return {**answer, "url": info["url"], "version": info.get("version")}
+
+    if watch:
+        live.watch(place, look, _status, as_json)
     if server_info(place.state) is None:
         if as_json:
             print(text.as_json({"state": "stopped", "project": str(place.root)}))
         raise NoServerError(no_server(place.root))
-    client = place.client()
-    answer = {**client.get("/status"), "url": client.info["url"], "version": client.info.get("version")}
-    text.show(answer, as_json, _status)
+    text.show(look(Live(place.client())), as_json, _status)
 
 
 def _status(answer: dict[str, Any]) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from orchestrator_app.cli import text
-from orchestrator_app.cli.commands import json_option, name_argument, names_argument
+from orchestrator_app.cli import watch as live
+from orchestrator_app.cli.commands import json_option, name_argument, names_argument, watch_option
 from orchestrator_app.cli.place import Place
-from orchestrator_app.cli.source import open_source
+from orchestrator_app.cli.source import Live, open_source
 from orchestrator_app.errors import UsageError
 from orchestrator_app.states import Status
 
@@ -29,17 +30,25 @@ def check_status(status: str | None) -> str | None:
 @click.option("--status", metavar="STATUS", help="Only those in this status.")
 @click.option("--label", metavar="WORD", help="Only those with this label.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many.")
+@watch_option
 @json_option
 @click.pass_obj
-def ls_command(place: Place, status: str | None, label: str | None, limit: int | None, as_json: bool) -> None:
-    """List work units by name. Works on a stopped project too."""
-    units = open_source(place).units(check_status(status), label, limit)
-    text.show(units, as_json, _list)
+def ls_command(
+    place: Place, status: str | None, label: str | None, limit: int | None, watch: bool, as_json: bool
+) -> None:
+    """List work units by name. Works on a stopped project too, but for --watch."""
+    wanted = check_status(status)
+
+    def look(source: Any, most: int | None = None) -> list[dict[str, Any]]:
+        return source.units(wanted, label, min(filter(None, (limit, most)), default=None))
+
+    if watch:
+        live.watch(place, look, _list, as_json, empty="no units")
+    text.show(look(open_source(place)), as_json, _list, empty="no units")
 
 
 def _list(units: list[dict[str, Any]]) -> str:
     if not units:
-        print("no units", file=sys.stderr)
         return ""
     rows = [
         (
@@ -77,28 +86,41 @@ def progress(said: dict[str, Any] | None) -> str:
     return " ".join(part for part in parts if part)
 
 
+class Running(NamedTuple):
+    """The units that run, and how many could."""
+
+    units: list[dict[str, Any]]
+    slots: int
+    dispatch: str
+
+
 @click.command("ps", short_help="List what runs now.")
+@watch_option
 @json_option
 @click.pass_obj
-def ps_command(place: Place, as_json: bool) -> None:
+def ps_command(place: Place, watch: bool, as_json: bool) -> None:
     """List the attempts that run now: phase, process, time, progress."""
     from orchestrator_app.executors.evidence import read_attempt
 
-    client = place.client()
-    status = client.get("/status")
-    units = list(client.pages("/units", "units", status="RUNNING"))
-    for unit in units:
-        run_dir = place.state / "runs" / unit["name"] / str(unit["attempt"])
-        unit["pid"] = read_attempt(str(run_dir))[2].get("pid")
-    text.show(units, as_json, lambda rows: _running(rows, status))
+    def look(source: Live, _: int | None = None) -> Running:
+        status, units = source.status(), source.units("RUNNING")
+        for unit in units:
+            run_dir = place.state / "runs" / unit["name"] / str(unit["attempt"])
+            unit["pid"] = read_attempt(str(run_dir))[2].get("pid")
+        return Running(units, status["slots"], status["dispatch"])
+
+    if watch:
+        live.watch(place, look, _running, as_json, rows=lambda running: running.units)
+    running = look(Live(place.client()))
+    text.show(running.units, as_json, lambda _: _running(running))
 
 
-def _running(units: list[dict[str, Any]], status: dict[str, Any]) -> str:
-    held = "; dispatch is paused" if status["dispatch"] == "paused" else ""
-    summary = f"{len(units)} of {status['slots']} slots{held}"
+def _running(running: Running) -> str:
+    held = "; dispatch is paused" if running.dispatch == "paused" else ""
+    summary = f"{len(running.units)} of {running.slots} slots{held}"
     rows = [
         (unit["name"], unit["phase"], unit["attempt"], unit["pid"], text.ago(unit["since"]), progress(unit["progress"]))
-        for unit in units
+        for unit in running.units
     ]
     if not rows:
         return summary
