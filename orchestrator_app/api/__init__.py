@@ -7,9 +7,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator_app.api import changes, checking, keeping, logs, metrics, questions, system, units
+from orchestrator_app.api import (
+    budget,
+    changes,
+    checking,
+    conflicts,
+    keeping,
+    logs,
+    metrics,
+    questions,
+    system,
+    units,
+)
 from orchestrator_app.api.description import markdown, openapi
 from orchestrator_app.api.routing import PREFIX, ApiHandler, Call, Route, UnknownPath, tornado_rules
+from orchestrator_app.api.shapes import FREE
 from orchestrator_app.api.socket import OwnSocket, Socket
 from orchestrator_app.api.socket_description import socket_markdown
 from orchestrator_app.claim import installed_version
@@ -28,7 +40,9 @@ TABLE: tuple[Route, ...] = (
     *units.ROUTES,
     *logs.ROUTES,
     *changes.ROUTES,
-    Route("GET", "/openapi.json", "This description, for programs.", _describe),
+    *budget.ROUTES,
+    *conflicts.ROUTES,
+    Route("GET", "/openapi.json", "This description, for programs.", _describe, gives=FREE),
 )
 """Every route of the API."""
 

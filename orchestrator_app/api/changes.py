@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator_app.api.routing import Call, Field, Route
 from orchestrator_app.api.rows import opened
+from orchestrator_app.api.shapes import COUNT, FLAG, RECORD, listed, thing
 from orchestrator_app.api.tail import Tail
 from orchestrator_app.store.records import TABLES as RECORDS
 
@@ -101,6 +102,7 @@ ROUTES = (
         "/feed",
         "Records committed after `since`, oldest first; waits for the first one if there is none yet.",
         feed,
+        gives=thing(records=listed(RECORD), seq=COUNT, head=COUNT, more=FLAG),
         query=(
             Field("since", "integer", "the `seq` of the answer before; 0 for all", required=True),
             Field("wait", "number", f"seconds to wait for a first record; {LONGEST:g} at most, 0 if not given"),

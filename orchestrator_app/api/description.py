@@ -14,13 +14,19 @@ _ERRORS = {
     401: "no token",
     403: "from another origin",
     404: "no such thing",
+    405: "no such method on this path",
     409: "refused, as things stand",
     412: "the unit has changed since",
+    413: "the body is too large",
     415: "the body is not JSON",
+    421: "for another host",
     422: "its key was used for another request",
     428: "If-Match is missing",
+    500: "the server failed; its log says why",
     503: "the log or the scheduler can't serve it now",
+    504: "the scheduler has not answered in time; whether it happened is not known",
 }
+_ALWAYS = (400, 401, 403, 421, 500, 503)
 #: What stands for a unit's name and an item's number in a path, and for a version in If-Match.
 _PLACES = {
     "name": {"type": "string", "pattern": NAME_PATTERN, "maxLength": NAME_LENGTH},
@@ -44,7 +50,7 @@ def openapi(routes: Sequence[Route], version: str) -> dict[str, Any]:
             "schemas": {
                 "Problem": {
                     "type": "object",
-                    "required": ["type", "title", "status"],
+                    "required": ["type", "title", "status", "detail"],
                     "properties": {
                         **{key: {"type": "string"} for key in ("type", "title", "detail")},
                         "status": {"type": "integer"},
@@ -76,11 +82,10 @@ def _operation(route: Route) -> dict[str, Any]:
         parameters.append(
             {"name": "If-Match", "in": "header", "required": route.versioned == "must", "schema": _VERSION}
         )
-    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     operation: dict[str, Any] = {
         "operationId": _identifier(route),
         "summary": route.summary,
-        "responses": {"2XX": {"description": "done"}, "default": {"description": "a problem", "content": problem}},
+        "responses": _responses(route),
     }
     if parameters:
         operation["parameters"] = parameters
@@ -93,6 +98,27 @@ def _operation(route: Route) -> dict[str, Any]:
         }
         operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
     return operation
+
+
+def _responses(route: Route) -> dict[str, Any]:
+    """What it may answer, by status: everything, for a status that isn't here is an error of the server."""
+    kinds = {"application/json": {"schema": route.gives}, **{kind: {} for kind in route.kinds}}
+    done: dict[str, Any] = {"description": "done", "content": kinds}
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    refused = {status: {"description": _ERRORS[status], "content": problem} for status in sorted(statuses_of(route))}
+    return {str(status): said for status, said in ({route.status: done} | refused).items()}
+
+
+def statuses_of(route: Route) -> set[int]:
+    """Every status other than that of success."""
+    return {
+        *_ALWAYS,
+        *route.refuses,
+        *([404] if "{" in route.path else []),
+        *([412] if route.versioned else []),
+        *([428] if route.versioned == "must" else []),
+        *([413, 415] if route.body is not None else []),
+    }
 
 
 def _body_field(each: Field) -> dict[str, Any]:

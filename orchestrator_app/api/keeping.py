@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator_app.api.routing import Call, Field, Route
+from orchestrator_app.api.shapes import COUNT, thing
 from orchestrator_app.errors import StoreError, UsageError
 from orchestrator_app.store.files import in_one_line
 
@@ -32,5 +33,6 @@ ROUTES = (
         "Copy the log's files as they are now, up to row `seq`; `orch backup` makes one checked file of them.",
         backup,
         body=(Field("folder", "string", "an empty directory of this machine", required=True),),
+        gives=thing(seq=COUNT),
     ),
 )

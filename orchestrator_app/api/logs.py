@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator_app.api.routing import Answer, Call, Field, Route
+from orchestrator_app.api.shapes import COUNT, TEXT, thing
 from orchestrator_app.errors import NotFoundError, UsageError
 from orchestrator_app.executors.output import Piece, decoded, read_piece
 
@@ -53,6 +54,8 @@ ROUTES = (
         "/units/{name}/log",
         "A piece of an attempt's output. With `Accept: text/plain` its bytes as they are.",
         read_log,
+        gives=thing(unit=TEXT, attempt=COUNT, offset=COUNT, next=COUNT, size=COUNT, text=TEXT),
+        kinds=("text/plain",),
         query=(
             Field("attempt", "integer", "which attempt; the last one if not given"),
             Field("offset", "integer", "from this byte; give `next` of the piece before"),

@@ -13,6 +13,8 @@ from typing import Any
 
 from orchestrator_app import analysis, failures
 from orchestrator_app.api.routing import Answer, Call, Field, Route
+from orchestrator_app.api.rows import PAGE, limit_of, paged, place_of
+from orchestrator_app.api.shapes import ANY, COUNT, FLAG, TEXT, TIME, listed, page, thing
 from orchestrator_app.errors import UsageError
 from orchestrator_app.store.asking import LONGEST
 
@@ -61,8 +63,11 @@ async def export(call: Call) -> Any:
 
 
 async def errors(call: Call) -> Any:
-    since = _moment(call.query.get("since", "86400"))
-    return {"since": since, **await call.aside(failures.summary, call.orchestrator, since)}
+    since, place = _moment(call.query.get("since", "86400")), place_of(call)
+    search, most = call.query.get("search", ""), place + limit_of(call) + 1
+    summary = await call.aside(partial(failures.summary, call.orchestrator, since, most, search=search))
+    found, following = paged(summary["found"][place:], call)
+    return {"since": since, **summary, "found": found, "next": following}
 
 
 def _moment(text: str) -> datetime:
@@ -83,6 +88,9 @@ ROUTES = (
         "/query",
         "Ask the log in SQL. It runs in a process of its own on a copy, can change nothing, and ends when you hang up.",
         query,
+        gives=thing(columns=listed(TEXT), types=listed(TEXT), rows=listed(listed(ANY)), truncated=FLAG),
+        kinds=tuple(kind.partition(";")[0] for form, kind in TYPES.items() if form != "json"),
+        refuses=(409,),
         body=(
             Field("sql", "string", "one SELECT", required=True, rule={"minLength": 1, "maxLength": LONGEST}),
             Field("limit", "integer", f"at most so many rows; {ROWS} at most", rule={"minimum": 1, "maximum": ROWS}),
@@ -101,12 +109,36 @@ ROUTES = (
         "Bring the Parquet files under .orchestrator/export up to date; `seq` says how far they are.",
         export,
         body=(),
+        gives=thing(
+            directory=TEXT,
+            seq=COUNT,
+            rows={"type": "object", "additionalProperties": COUNT},
+            files=listed(thing(path=TEXT, rows=COUNT)),
+        ),
     ),
     Route(
         "GET",
         "/errors/summary",
         "What went wrong lately: equal errors as one, the most frequent first, with the units and what to do.",
         errors,
+        gives=page(
+            "found",
+            thing(
+                key=TEXT,
+                kind=TEXT,
+                message=TEXT,
+                sample=TEXT,
+                count=COUNT,
+                first=TIME,
+                last=TIME,
+                units=listed(TEXT),
+                total=COUNT,
+                bars=listed(COUNT),
+            ),
+            since=TIME,
+            errors=COUNT,
+            groups=COUNT,
+        ),
         query=(
             Field(
                 "since",
@@ -114,6 +146,8 @@ ROUTES = (
                 "only from this time on (ISO 8601), or of so many seconds; a day's if not given",
                 rule={"anyOf": [{"format": "date-time"}, {"format": "date"}, {"pattern": "^[0-9]{1,9}$"}]},
             ),
+            Field("search", "string", "only those whose words or unit hold this"),
+            *PAGE,
         ),
     ),
 )

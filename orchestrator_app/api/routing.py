@@ -25,6 +25,8 @@ from orchestrator_app.fields import check_name
 from orchestrator_app.operators import default_operator, is_operator
 
 PREFIX = "/api/v1"
+REFUSES = (404, 409, 422, 504)
+"""With what the scheduler may refuse a request: `refuses` of the routes that send one."""
 PATIENCE = 30.0
 """Seconds to wait for the scheduler's word on a request."""
 
@@ -68,6 +70,8 @@ class Field:
 class Route:
     """What one method of one path does. `{name}` is a unit's name, `{id}` a number.
 
+    `gives` is the JSON Schema of its answer, `kinds` the media types that it may have instead of JSON, `refuses` the
+    statuses of its own refusals; those that follow from the rest of the declaration are added by the description.
     `current(call)` is the present state of what a request that saw an old version was about.
     """
 
@@ -79,6 +83,10 @@ class Route:
     query: tuple[Field, ...] = ()
     versioned: str = ""  # "" | "may" | "must" be told the version of the unit, in If-Match
     current: Callable[[Call], Any] | None = None
+    gives: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 200
+    kinds: tuple[str, ...] = ()
+    refuses: tuple[int, ...] = ()
 
 
 @dataclass
@@ -86,7 +94,7 @@ class Answer:
     """An answer that is more than a JSON value."""
 
     content: Any = None
-    status: int = 200
+    status: int | None = None  # the route's own
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -232,7 +240,8 @@ class ApiHandler(RequestHandler):
 
     def _write(self, answer: Answer) -> Awaitable[None]:
         """Resolved when it is on its way to the client."""
-        self.set_status(answer.status)
+        assert self._asked is not None
+        self.set_status(answer.status or self._asked[0].status)
         self.set_header("Cache-Control", "no-store")
         content: bytes = answer.content
         if not isinstance(answer.content, bytes):

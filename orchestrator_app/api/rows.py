@@ -30,11 +30,14 @@ PAGE = (
 """What a request for a list may say."""
 
 
-def paged(rows: Sequence[dict[str, Any]], call: Call, key: str) -> tuple[list[dict[str, Any]], str | None]:
-    """A page of rows, which may hold one more than was asked for, and the cursor of the next page: its last `key`."""
+def paged(rows: Sequence[dict[str, Any]], call: Call, key: str = "") -> tuple[list[dict[str, Any]], str | None]:
+    """A page of rows, which may hold one more than was asked for, and the cursor of the next page: its last `key`, or
+    how many came before it, where the rows have none to go by."""
     limit = limit_of(call)
     page = list(rows[:limit])
-    return page, str(page[-1][key]) if len(rows) > limit else None
+    if len(rows) <= limit:
+        return page, None
+    return page, str(page[-1][key] if key else place_of(call) + limit)
 
 
 def limit_of(call: Call) -> int:
@@ -44,7 +47,16 @@ def limit_of(call: Call) -> int:
 
 def seq_of(call: Call) -> int:
     """The seq behind which the page begins. Raises UsageError for a cursor of another list."""
+    return max(call.query.get("since", 0), _number(call, 18))
+
+
+def place_of(call: Call) -> int:
+    """How many rows came before the page, in a list that has nothing else to go by."""
+    return _number(call, 6)
+
+
+def _number(call: Call, digits: int) -> int:
     cursor = call.query.get("cursor", "0")
-    if not re.fullmatch(r"[0-9]{1,18}", cursor):
+    if not re.fullmatch(rf"[0-9]{{1,{digits}}}", cursor):
         raise UsageError("cursor must be the `next` of a page of this list")
-    return max(call.query.get("since", 0), int(cursor))
+    return int(cursor)

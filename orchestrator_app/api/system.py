@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any
 
-from orchestrator_app.api.routing import Answer, Call, Field, Route
+from orchestrator_app.api.routing import REFUSES, Call, Field, Route
 from orchestrator_app.api.rows import PAGE, limit_of, opened, paged, seq_of
+from orchestrator_app.api.shapes import COUNT, FLAG, FREE, ITEM, NUMBER, ROWS, TEXT, listed, maybe, page, thing
 from orchestrator_app.errors import NotFoundError, UsageError
 from orchestrator_app.stopping import Stop
 
@@ -38,8 +39,9 @@ async def seen(call: Call) -> Any:
 
 
 async def sessions(call: Call) -> Any:
-    sql = 'SELECT * FROM "session" WHERE seq > ? ORDER BY seq LIMIT ?'
-    rows = await call.aside(call.orchestrator.rows, sql, (seq_of(call), limit_of(call) + 1))
+    unit = call.query.get("unit")
+    sql = 'SELECT * FROM "session" WHERE seq > ? AND (? IS NULL OR unit = ?) ORDER BY seq LIMIT ?'
+    rows = await call.aside(call.orchestrator.rows, sql, (seq_of(call), unit, unit, limit_of(call) + 1))
     page, following = paged(rows, call, "seq")
     return {"sessions": [opened(row) for row in page], "next": following}
 
@@ -58,36 +60,63 @@ async def config(call: Call) -> Any:
 
 
 async def login_code(call: Call) -> Any:
-    return Answer({"url": call.server.login_url()}, status=201)
+    return {"url": call.server.login_url()}
 
 
 async def stop(call: Call) -> Any:
     word = call.body.get("how") or Stop.LEAVE
     if word not in list(Stop):
         raise UsageError(f"how must be one of {', '.join(Stop)}")
-    return Answer({"stopping": call.server.stop_soon(Stop(word))}, status=202)
+    return {"stopping": call.server.stop_soon(Stop(word))}
 
+
+STANDING = thing(
+    state=TEXT,
+    ending=maybe({"enum": list(Stop)}),
+    awaited=listed(TEXT),
+    seq=COUNT,
+    counts={"type": "object", "additionalProperties": COUNT},
+    running=COUNT,
+    slots=COUNT,
+    attention=COUNT,
+    dispatch={"enum": ["on", "paused"]},
+    recovered=TEXT,
+    pid=COUNT,
+    started_at=NUMBER,
+    project=TEXT,
+)
 
 ROUTES = (
-    Route("GET", "/status", "The state of the whole: counts, slots, attention, dispatch.", status),
+    Route("GET", "/status", "The state of the whole: counts, slots, attention, dispatch.", status, gives=STANDING),
     Route(
         "GET",
         "/attention",
         "What needs a person now, oldest first.",
         attention,
+        gives=page("items", ITEM),
         query=(
             Field("unit", "string", "only what is about this unit"),
             Field("kind", "string", "only of this kind: question, approval, error, conflict, stall, blocked"),
             *PAGE,
         ),
     ),
-    Route("POST", "/attention/{id}/seen", "Say that a person has seen an item.", seen, body=()),
+    Route(
+        "POST",
+        "/attention/{id}/seen",
+        "Say that a person has seen an item.",
+        seen,
+        body=(),
+        gives=thing(item=COUNT, seq=COUNT),
+        refuses=REFUSES,
+    ),
     Route(
         "GET",
         "/sessions",
         "The agent conversations that attempts have named.",
         sessions,
+        gives=page("sessions", ROWS["session"]),
         query=(
+            Field("unit", "string", "only those of this unit"),
             Field("since", "integer", "only those after this seq"),
             *PAGE,
         ),
@@ -97,15 +126,33 @@ ROUTES = (
         "/dispatch",
         "Pause or go on with the starting of attempts.",
         dispatch,
+        gives=thing(paused=FLAG, seq=COUNT),
+        refuses=REFUSES,
         body=(Field("paused", "boolean", "whether to hold all starts", required=True),),
     ),
-    Route("GET", "/config", "The settings in force, and where each comes from.", config),
-    Route("POST", "/login-code", "A new URL that signs one browser in, once.", login_code, body=()),
+    Route(
+        "GET",
+        "/config",
+        "The settings in force, and where each comes from.",
+        config,
+        gives=thing(settings=FREE, sources={"type": "object", "additionalProperties": TEXT}),
+    ),
+    Route(
+        "POST",
+        "/login-code",
+        "A new URL that signs one browser in, once.",
+        login_code,
+        body=(),
+        gives=thing(url=TEXT),
+        status=201,
+    ),
     Route(
         "POST",
         "/stop",
         "Stop the server; `stopping` says how it goes, which is another way if one was under way already.",
         stop,
+        gives=thing(stopping={"enum": list(Stop)}),
+        status=202,
         body=(
             Field(
                 "how",

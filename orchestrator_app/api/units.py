@@ -5,8 +5,10 @@ from __future__ import annotations
 import heapq
 from typing import Any
 
-from orchestrator_app.api.routing import Answer, Call, Field, Route
+from orchestrator_app.api.routing import REFUSES, Answer, Call, Field, Route
 from orchestrator_app.api.rows import PAGE, limit_of, opened, paged, seq_of
+from orchestrator_app.api.shapes import COUNT, FLAG, MOVED, ROWS, TEXT, listed, page, thing
+from orchestrator_app.api.shapes import unit as unit_shape
 from orchestrator_app.errors import NotFoundError, UsageError
 from orchestrator_app.fields import (
     GLOB_PATTERN,
@@ -84,7 +86,7 @@ async def submit(call: Call) -> Any:
         units = [call.body]
     if not units:
         raise UsageError("there is no unit in this request")
-    return Answer(await call.request("submit", units=units), status=201)
+    return await call.request("submit", units=units)
 
 
 async def show(call: Call) -> Any:
@@ -138,12 +140,15 @@ def _say(kind: str, summary: str, *body: Field) -> Route:
         call.unit()
         return await call.request(kind, call.name, **call.body)
 
-    return Route("POST", f"/units/{{name}}/{kind}", summary, answer, body=body, versioned="may", current=_now)
+    return Route("POST", f"/units/{{name}}/{kind}", summary, answer, body=body, **_MOVES)
 
 
 def _now(call: Call) -> dict[str, Any]:
     return unit_row(call.unit(), call.orchestrator.board)
 
+
+UNIT = unit_shape(UNIT_KEYS)
+_MOVES: dict[str, Any] = {"versioned": "may", "current": _now, "gives": MOVED, "refuses": REFUSES}
 
 _SINCE = Field("since", "integer", "only those after this seq")
 _UNITS = {
@@ -165,6 +170,7 @@ ROUTES = (
         "/units",
         "Work units by name, a page at a time.",
         list_units,
+        gives=page("units", UNIT),
         query=(
             Field("status", _TEXT, "only those in this status", rule={"enum": list(Status.__members__)}),
             Field("label", _TEXT, "only those with this label"),
@@ -176,28 +182,38 @@ ROUTES = (
         "/units",
         "Submit one unit, or many at once as `units`: all of them or none.",
         submit,
+        gives=thing(units=listed(TEXT), seq=COUNT),
+        status=201,
+        refuses=REFUSES,
         body=(
             Field("units", _LIST, "many units, each an object of the fields below", rule=_UNITS),
             *(Field(each.name, each.kind, each.meaning, rule=each.rule) for each in UNIT_FIELDS),
         ),
     ),
-    Route("GET", "/units/{name}", "One unit. Its version is the answer's ETag.", show),
+    Route("GET", "/units/{name}", "One unit. Its version is the answer's ETag.", show, gives=UNIT),
     Route(
         "PATCH",
         "/units/{name}",
         "Change a unit's fields, if it is still at the version in If-Match.",
         edit,
         body=tuple(each for each in UNIT_FIELDS if each.name not in ("name", "workflow")),
-        versioned="must",
-        current=_now,
+        **{**_MOVES, "versioned": "must"},
     ),
-    Route("GET", "/units/{name}/story", "Every transition of a unit, oldest first.", story, query=(_SINCE, *PAGE)),
+    Route(
+        "GET",
+        "/units/{name}/story",
+        "Every transition of a unit, oldest first.",
+        story,
+        query=(_SINCE, *PAGE),
+        gives=page("transitions", ROWS["transition"], unit=TEXT),
+    ),
     Route(
         "GET",
         "/units/{name}/events",
         "What a unit's agents said: progress, notes, tests, warnings.",
         events,
         query=(_SINCE, *PAGE),
+        gives=page("events", ROWS["event"], unit=TEXT),
     ),
     Route(
         "GET",
@@ -205,8 +221,16 @@ ROUTES = (
         "The agent conversations of a unit, as its attempts named them.",
         sessions,
         query=(_SINCE, *PAGE),
+        gives=page("sessions", ROWS["session"], unit=TEXT),
     ),
-    Route("GET", "/units/{name}/diff", "What a unit's branch changes against its base, at most 1 MB.", diff),
+    Route(
+        "GET",
+        "/units/{name}/diff",
+        "What a unit's branch changes against its base, at most 1 MB.",
+        diff,
+        gives=thing(unit=TEXT, base=TEXT, diff=TEXT, truncated=FLAG),
+        refuses=(409,),
+    ),
     _say(
         "answer",
         "Answer the unit's question.",
