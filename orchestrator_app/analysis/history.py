@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from orchestrator_app.analysis.mirror import Mirror
-from orchestrator_app.analysis.server import Server
+from orchestrator_app.client import Client
 from orchestrator_app.errors import NoServerError, NotFoundError, OrchError, SettingsError, StoreError, UsageError
 from orchestrator_app.fields import check_name
 from orchestrator_app.model import Board
@@ -37,12 +37,12 @@ def connect(path_or_url: str | os.PathLike[str] | None = None, token: str | None
     if isinstance(path_or_url, str) and "://" in path_or_url:
         if token is None:
             raise UsageError("a URL needs a token: connect(url, token=…), with what is in .orchestrator/token")
-        return _live(path_or_url, lambda: Server(path_or_url, token))
+        return _live(path_or_url, lambda: Client(path_or_url, token))
     if token is not None:
         raise UsageError("a token belongs to a URL; for a directory it is found there: connect(directory)")
     state = _state(path_or_url)
-    if Server.of(state) is not None:
-        return _live(str(state.parent), lambda: Server.of(state))
+    if Client.of(state) is not None:
+        return _live(str(state.parent), lambda: Client.of(state))
     return _stopped(state)
 
 
@@ -149,10 +149,10 @@ class History:
         return _frame(answer)
 
 
-def _live(title: str, find: Callable[[], Server | None]) -> History:
-    """`find` makes a Server anew each time: one serves one request at a time."""
+def _live(title: str, find: Callable[[], Client | None]) -> History:
+    """`find` looks anew each time: the server may have moved."""
 
-    def found() -> Server:
+    def found() -> Client:
         server = find()
         if server is None:
             raise NoServerError(f"the server of {title} has ended: connect again to read its files")

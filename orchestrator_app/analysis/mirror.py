@@ -15,7 +15,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketError, websocket_connect
 
-from orchestrator_app.analysis.server import Server
+from orchestrator_app.client import Client
 from orchestrator_app.errors import NoServerError, OrchError
 from orchestrator_app.model import Board
 from orchestrator_app.states import Status, Trigger
@@ -37,7 +37,7 @@ class Mirror:
     again, and goes on behind the newest record that is here. Watchers of the board are called on the mirror's thread.
     """
 
-    def __init__(self, find: Callable[[], Server]) -> None:
+    def __init__(self, find: Callable[[], Client]) -> None:
         """Returns when the board is up to date for the first time. Raises OrchError if that fails."""
         self.board = Board()
         self.fault: str | None = None

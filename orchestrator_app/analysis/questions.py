@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from orchestrator_app.analysis.server import Server
+from orchestrator_app.client import Client
 from orchestrator_app.errors import UsageError
 from orchestrator_app.settings import Project
 from orchestrator_app.store.asking import Gone, Packed, ask, ask_packed
@@ -32,7 +32,7 @@ def query(
     """
     if exporter is not None:
         return ask(exporter.folder, exporter.bring_up_to_date(), sql, limit, gone=gone)
-    server = Server.of(project.state)
+    server = Client.of(project.state)
     if server is not None:
         return server.post("/query", {"sql": sql, "limit": limit})
     return ask(project.state / "export", export_stopped(project.state), sql, limit)
@@ -55,7 +55,7 @@ def export(
     source = project.state / "export"
     if exporter is not None:
         seq = exporter.bring_up_to_date()
-    elif server := Server.of(project.state):
+    elif server := Client.of(project.state):
         seq = server.post("/export", {})["seq"]
     else:
         seq = export_stopped(project.state)

@@ -20,7 +20,7 @@ import fastjsonschema
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
-from orchestrator_app.errors import OrchError, StaleVersionError, UsageError
+from orchestrator_app.errors import NoServerError, OrchError, StaleVersionError, UsageError
 from orchestrator_app.fields import check_name
 from orchestrator_app.operators import default_operator, is_operator
 
@@ -268,6 +268,8 @@ class ApiHandler(RequestHandler):
         problem = {"type": "about:blank", "title": responses.get(status, "Error"), "status": status, "detail": detail}
         if status == 405 and status_code == 405:
             self.set_header("Allow", ", ".join(sorted(self._routes)))
+        if isinstance(error, NoServerError):
+            self.set_header("Retry-After", "1")  # nothing was done, and the next server may do it
         if isinstance(error, StaleVersionError) and self._asked is not None and self._asked[0].current is not None:
             problem["current"] = self._asked[0].current(self._asked[1])
         if story:

@@ -21,8 +21,7 @@ import websocket
 from bokeh.util.token import generate_jwt_token, generate_session_id
 from raw_client import Client
 
-from orchestrator_app.claim import server_info
-from orchestrator_app.cli.client import Client as CommandLine
+from orchestrator_app.client import Client as CommandLine
 from orchestrator_app.dashboard.console import Console
 from orchestrator_app.states import Status
 
@@ -122,7 +121,7 @@ def test_f8_the_command_line_asks_again_when_its_connection_breaks_and_nothing_i
         return answer
 
     monkeypatch.setattr(http.client.HTTPConnection, "getresponse", breaks_once)
-    orch = CommandLine(running.serving.project.root, server_info(running.state), client.token)
+    orch = CommandLine.of(running.state)
 
     answer = orch.change(f"/units/{failed}/retry", {})
 

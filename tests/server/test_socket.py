@@ -14,12 +14,12 @@ from socket_kit import Ear, records_of
 from websocket import WebSocketException
 
 from orchestrator_app.analysis.mirror import Mirror
-from orchestrator_app.analysis.server import Server
 from orchestrator_app.api import socket as served
 from orchestrator_app.api import tail as tailing
 from orchestrator_app.api.listening import BATCH
 from orchestrator_app.api.socket import Socket
 from orchestrator_app.api.tail import Frames, Tail
+from orchestrator_app.client import Client as ApiClient
 
 
 @pytest.fixture
@@ -244,7 +244,7 @@ def test_a_mirror_that_fell_behind_fetches_what_it_missed(
     running: Running, client: Client, tail: Tail, held: None, wait_until: Callable[..., Any]
 ) -> None:
     before = set(tail._listeners)
-    mirror = Mirror(lambda: Server(f"http://{client.host}", client.token))
+    mirror = Mirror(lambda: ApiClient(f"http://{client.host}", client.token))
     seqs: list[int] = []
     mirror.board.watch(lambda records: seqs.extend(record.seq for record in records))
     begun, board = mirror.board.seq, running.serving.orchestrator.board

@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("disk", "stopping"),
         "metrics",
     ),
+    ("client",),
     ("store",),
     ("repeats",),
     ("model",),
@@ -135,7 +136,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
 
 
 def test_the_command_line_starts_without_what_only_a_server_needs() -> None:
-    program = "import sys, orchestrator_app.cli; print(*sys.modules)"
+    program = "import sys, orchestrator_app.cli, orchestrator_app.client; print(*sys.modules)"
 
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
 
