@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from orchestrator_app.errors import IllegalMoveError, NotFoundError, WatcherWriteError
@@ -162,10 +162,12 @@ class Draft:
         attempt: int | None = None,
         fields: dict[str, Any] | None = None,
         item: dict[str, Any] | None = None,
+        still_open: Sequence[int] = (),
     ) -> Unit:
         """Move a unit by a trigger, and decide what follows from it.
 
-        `fields` are given to the unit; `item` (kind, title, text, severity, detail) opens an attention item.
+        `fields` are given to the unit; `item` (kind, title, text, severity, detail) opens an attention item. A move out
+        of NEEDS_ATTENTION settles the unit's open items but for those `still_open`.
         Raises IllegalMoveError where the state machine has no such move.
         """
         unit = self._own(name)
@@ -198,7 +200,7 @@ class Draft:
             for blocker in unit.after:
                 self._dependents.setdefault(blocker, set()).add(name)
         if before is Status.NEEDS_ATTENTION and target is not before:
-            self._settle(unit, actor, cause, reason or trigger)
+            self._settle(unit, actor, cause, reason or trigger, still_open)
         if item is not None:
             self.open_item(name, actor=actor, cause=cause, **item)
         self._follow(unit, before, trigger, cause)
@@ -244,7 +246,7 @@ class Draft:
         for blocker, number in known.items():
             if blocker not in cancelled:
                 how = f"{unit.name} waits for a cancelled {blocker} no longer"
-                self._change_item(number, "resolved", how, SCHEDULER, cause)
+                self.settle_item(number, how, actor=SCHEDULER, cause=cause)
         for blocker in cancelled:
             if blocker not in known:
                 self.open_item(
@@ -258,9 +260,10 @@ class Draft:
                     detail={"other": blocker},
                 )
 
-    def _settle(self, unit: Unit, actor: str, cause: str, how: str) -> None:
+    def _settle(self, unit: Unit, actor: str, cause: str, how: str, still_open: Sequence[int] = ()) -> None:
         for number in unit.items:
-            self._change_item(number, "resolved", how, actor, cause)
+            if number not in still_open:
+                self.settle_item(number, how, actor=actor, cause=cause)
 
     def open_item(
         self,
@@ -296,6 +299,9 @@ class Draft:
         self._items[seq] = row
         fold_attention(unit, row)
         return seq
+
+    def settle_item(self, number: int, how: str, *, actor: str, cause: str) -> None:
+        self._change_item(number, "resolved", how, actor, cause)
 
     def see_item(self, number: int, *, actor: str, cause: str) -> None:
         self._change_item(number, "seen", "", actor, cause)

@@ -144,9 +144,19 @@ class Reports:
             return
         if unit.status is Status.NEEDS_ATTENTION and unit.item and draft.item(unit.item).kind == "stall":
             unit = draft.move(name, Trigger.CONTINUE, actor=actor, cause=cause, reason="it speaks again")
-        if kind == "ask" and unit.status is Status.RUNNING:
-            item = attention.question(unit, words)
-            draft.move(name, Trigger.ASK, actor=actor, cause=cause, reason=item["title"], item=item)
+        if kind == "ask":
+            self._ask(draft, unit, attention.question(unit, words), actor, cause)
+
+    @staticmethod
+    def _ask(draft: Draft, unit: Unit, item: dict[str, Any], actor: str, cause: str) -> None:
+        """A question moves a unit that runs. A unit that waits for an answer already gets one more item."""
+        if unit.status is Status.RUNNING:
+            draft.move(unit.name, Trigger.ASK, actor=actor, cause=cause, reason=item["title"], item=item)
+            return
+        still_open = attention.questions(unit, draft.item) if unit.status is Status.NEEDS_ATTENTION else []
+        known = item["text"] in [draft.item(number).text for number in still_open]
+        if 0 < len(still_open) < attention.MOST_QUESTIONS and not known:
+            draft.open_item(unit.name, actor=actor, cause=cause, **item)
 
     # -- ends
 

@@ -156,7 +156,7 @@ class Scheduler:
             if unit.attempt and unit.status is not Status.DONE:
                 self._live[unit.name] = unit.attempt
                 open_attempts.append((unit.name, unit.attempt, unit.pos))
-                if unit.status is Status.RUNNING:
+                if self._may_go_on(unit):
                     self._deliver(unit)
         self.executor.recover(open_attempts)
         for name, attempt in self._live.items():
@@ -425,7 +425,7 @@ class Scheduler:
             work()
         undelivered, self._undelivered = self._undelivered, set()
         for name in sorted(undelivered):
-            if self.board.row(name).status is Status.RUNNING:
+            if self._may_go_on(self.board.row(name)):
                 self._deliver(self.board.row(name))
         specs: list[AttemptSpec] = []
         moved: dict[str, None] = {}
@@ -487,14 +487,15 @@ class Scheduler:
             self.executor.stop(name, attempt, self.project.grace)
 
     def _deliver(self, unit: Unit) -> None:
-        """Hand the newest answer to the agent that waits for it."""
-        if unit.answers and unit.answers[-1].get("attempt") == unit.attempt:
-            try:
-                deliver_answer(self.project, unit.name, unit.attempt, unit.answers[-1])
-            except OSError as error:
-                logger.warning("the answer could not be written for %s, it is tried again: %s", unit.name, error)
-                self._undelivered.add(unit.name)
-                heapq.heappush(self._timers, (self.clock() + STORE_RETRY, "answer", "", 0))
+        """Hand the answers that it may not have yet to the agent that waits for them."""
+        try:
+            for answer in unit.answers:
+                if answer.get("attempt") == unit.attempt:
+                    deliver_answer(self.project, unit.name, unit.attempt, answer)
+        except OSError as error:
+            logger.warning("the answer could not be written for %s, it is tried again: %s", unit.name, error)
+            self._undelivered.add(unit.name)
+            heapq.heappush(self._timers, (self.clock() + STORE_RETRY, "answer", "", 0))
 
     # -- silence
 

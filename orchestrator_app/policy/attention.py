@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from orchestrator_app.model import AttentionItem, Unit
@@ -9,6 +10,15 @@ from orchestrator_app.settings import Phase
 
 ANSWERED = ("question", "approval", "stall")
 """Kinds of item that `answer` settles; the others want a decision."""
+
+MOST_QUESTIONS = 20
+"""So many questions of one attempt are open at a time; what it asks beyond them is kept as a note only."""
+
+
+def questions(unit: Unit, item_of: Callable[[int], AttentionItem]) -> list[int]:
+    """The open questions of the unit's newest attempt, in the order they were asked; a review's verdict is none."""
+    asked = [one for one in map(item_of, unit.items) if one.kind in ("question", "approval")]
+    return [one.id for one in asked if one.attempt == unit.attempt and "review" not in one.detail]
 
 
 def question(unit: Unit, asked: dict[str, Any]) -> dict[str, Any]:

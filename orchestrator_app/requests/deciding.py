@@ -7,7 +7,7 @@ from typing import Any
 from orchestrator_app.errors import IllegalMoveError, UsageError
 from orchestrator_app.gate import Draft
 from orchestrator_app.model import Unit
-from orchestrator_app.policy import refusals
+from orchestrator_app.policy import attention, refusals
 from orchestrator_app.policy.attention import ANSWERED
 from orchestrator_app.policy.outcome import FRESH
 from orchestrator_app.requests.holding import cancel, check_open
@@ -21,6 +21,9 @@ def _open_item(unit: Unit, draft: Draft, request: Request, item: int | None):
         raise IllegalMoveError(
             f"{unit.name} is {unit.status} and has no open question: there is nothing to {request.kind}"
         )
+    if item is None and len(open_ones := attention.questions(unit, draft.item)) > 1:
+        listed = "; ".join(f"{number}: {draft.item(number).title[:100]}" for number in open_ones)
+        raise UsageError(f"{unit.name} has {len(open_ones)} questions open: say which item is meant ({listed})")
     return draft.item(unit.item if item is None else item)
 
 
@@ -42,15 +45,19 @@ def answer(request: Request, draft: Draft, context: Context, *, text: str, item:
         return
     alive = context.live.get(unit.name) == unit.attempt
     entry = {"question": asked.text, "answer": text, "item": asked.id, "attempt": unit.attempt, "at": draft.now}
-    answers = [*unit.answers, entry]
-    draft.move(
-        unit.name,
-        Trigger.CONTINUE if alive else Trigger.ANSWER,
-        actor=request.actor,
-        cause=request.cause,
-        reason=_answered(text),
-        fields={"answers": answers, "not_before": None},
-    )
+    fields = {"answers": [*unit.answers, entry], "not_before": None}
+    by = {"actor": request.actor, "cause": request.cause}
+    others = [number for number in attention.questions(unit, draft.item) if number != asked.id]
+    if not others:
+        trigger = Trigger.CONTINUE if alive else Trigger.ANSWER
+        draft.move(unit.name, trigger, reason=_answered(text), fields=fields, **by)
+    elif alive:  # the agent hears this answer at once, and still waits for the others
+        draft.move(unit.name, Trigger.CONTINUE, reason=_answered(text), fields=fields, still_open=others, **by)
+        reason = draft.item(others[-1]).title
+        draft.move(unit.name, Trigger.ASK, actor=f"agent:{unit.name}", cause=request.cause, reason=reason)
+    else:  # its phase runs again when all is answered
+        draft.move(unit.name, Trigger.EDIT, reason=_answered(text), fields=fields, **by)
+        draft.settle_item(asked.id, _answered(text), **by)
 
 
 def _answered(text: str) -> str:

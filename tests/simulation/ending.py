@@ -112,9 +112,9 @@ def _agents_go_on(world: World) -> bool:
             world.host.obeys(process)
         elif process.hung or process.told:
             continue
-        elif process.waits is not None:
+        elif process.waits:
             _reads_its_answer(world, process)
-            if process.waits is not None:
+            if process.waits:
                 continue
         else:
             world.host.ends(process, 0)
@@ -161,12 +161,13 @@ def _check_live(world: World, name: str, process: Process) -> None:
         raise Violation(f"L3: {process.key} lives, and nobody ends it; {name} is {row.status}, attempt {row.attempt}")
     if name in world.scheduler._undelivered:
         return  # its answer could not be written: it is tried again in a second
-    if row.status is Status.RUNNING and not process.told and process.waits is not None:
-        answered = [one for one in row.answers if one["attempt"] == row.attempt and one["question"] == process.waits]
-        if answered and not any(line["question"] == process.waits for line in process.answers):
-            raise Violation(f"L4: the answer to {process.waits!r} never reaches {process.key}, which waits for it")
-        if not answered:
-            raise Violation(f"L4: {process.key} waits for an answer to {process.waits!r}, and nobody is asked")
+    asked = {world.board.attention[number].text for number in world.board.row(name).items}
+    for question in process.waits if wanted and not process.told else ():
+        answered = [one for one in row.answers if one["attempt"] == row.attempt and one["question"] == question]
+        if answered and not any(line["question"] == question for line in process.answers):
+            raise Violation(f"L4: the answer to {question!r} never reaches {process.key}, which waits for it")
+        if not answered and question not in asked:
+            raise Violation(f"L4: {process.key} waits for an answer to {question!r}, and nobody is asked")
 
 
 def _check_dispatch(world: World) -> None:

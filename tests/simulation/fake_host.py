@@ -28,7 +28,7 @@ class Process:
         self.alive = True
         self.deaf = self.hung = False
         self.asked: list[str] = []
-        self.waits: str | None = None
+        self.waits: list[str] = []  # the questions whose answers it waits for
         self.said: list[Message] = []
         self.answers: list[dict[str, Any]] = []
         self.end: Exited | Vanished | None = None

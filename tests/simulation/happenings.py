@@ -149,8 +149,11 @@ def agent(world: World, luck: Luck) -> None:
         world.host.obeys(process)
         world.tell("agent obeys", *process.key)
         return
-    if process.waits is not None and not luck.once_in(5):
-        _reads_its_answer(world, process)
+    if process.waits and not luck.once_in(5):
+        if luck.once_in(3):
+            _asks(world, process, luck)
+        else:
+            _reads_its_answer(world, process)
         return
     what = luck.of(["ends", "ends", "ends", "fails", "defers", "dies", "asks", "asks", "speaks", "speaks", "reviews"])
     world.tell("agent", *process.key, what)
@@ -189,8 +192,8 @@ def agent(world: World, luck: Luck) -> None:
 
 
 def _asks(world: World, process: Process, luck: Luck) -> None:
-    """It asks, then waits for the answer, or ends."""
-    if process.waits is not None:
+    """It asks, then waits for the answer, or ends; who waits may ask more."""
+    if len(process.waits) == 3:
         return
     question = f"which {len(process.asked)}?"
     process.asked.append(question)
@@ -198,13 +201,14 @@ def _asks(world: World, process: Process, luck: Luck) -> None:
     if luck.once_in(3):
         world.host.ends(process, 0)
     else:
-        process.waits = question
+        process.waits.append(question)
 
 
 def _reads_its_answer(world: World, process: Process) -> None:
-    if any(line["question"] == process.waits for line in process.answers):
+    answered = {line["question"] for line in process.answers}
+    if not answered.isdisjoint(process.waits):
         world.tell("agent reads its answer", *process.key)
-        process.waits = None
+        process.waits = [question for question in process.waits if question not in answered]
 
 
 # -- the server, git, time, clients
@@ -226,7 +230,7 @@ def flow(world: World, luck: Luck) -> None:
         world.git(luck)
     step(world, luck)
     for process in world.host.live():
-        if process.waits is None and not (process.hung or process.told) and not luck.once_in(3):
+        if not process.waits and not (process.hung or process.told) and not luck.once_in(3):
             world.tell("agent", *process.key, "ends")
             world.host.ends(process, 0)
     step(world, luck)

@@ -58,7 +58,7 @@ def _all_goes_on(world: World) -> None:
     for process in world.host.live():
         if process.told and not process.deaf:
             world.host.obeys(process)
-        elif not process.told and not process.hung and process.waits is None:
+        elif not process.told and not process.hung and not process.waits:
             world.host.ends(process, 0)
     world.now += 1
 

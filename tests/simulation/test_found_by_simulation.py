@@ -69,7 +69,7 @@ def asks_and_waits(world: World, unit: str) -> None:
     one = process(world, unit)
     one.asked.append("which?")
     one.says(type="ask", question="which?")
-    one.waits = "which?"
+    one.waits = ["which?"]
     goes_on(world)
 
 
