@@ -21,8 +21,9 @@ from bokeh.server.server import BaseServer
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
+from orchestrator_app.doors import LOOPBACK, check_host
 from orchestrator_app.errors import NoServerError, OrchError
-from orchestrator_app.serve import Serving, check_host, current
+from orchestrator_app.serve import Serving, current
 from orchestrator_app.settings import find_project, load_project
 from orchestrator_app.stopping import Signals
 
@@ -75,7 +76,7 @@ def _server_of(context: Any) -> BaseServer:
 def _keep_to_loopback(server: BaseServer) -> str:
     """The address listened on. Panel listens on every interface unless told otherwise: take that back."""
     if server.address:
-        return check_host(server.address)
+        return check_host(server.address, LOOPBACK.sign_in)
     server._http.stop()
     server._http = HTTPServer(server._tornado)
     server._http.add_sockets(bind_sockets(server.port, HOST))
