@@ -5,6 +5,7 @@ The routes answer only behind the edge of a running orchestrator; without one th
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from orchestrator_app.api import (
@@ -59,7 +60,7 @@ SOCKET = (OwnSocket(CHANNEL), Socket)
 """The WebSocket. Not among `ROUTES`, which Panel takes for texts: `serve` adds it."""
 
 
-EXAMPLE = """\
+PROGRAM = """\
 ## A whole program
 
 Run in a project's directory, it submits two units, follows them through restarts of the server, answers what they ask,
@@ -67,10 +68,17 @@ and reads what happened as an Arrow table. It may itself be ended and started ag
 once.
 
 ```python
-{}```
 """
 
 
 def document() -> str:
     """The text of docs/api.md."""
-    return markdown(TABLE) + "\n" + socket_markdown() + "\n" + EXAMPLE.format(Path(example_file).read_text())
+    return (
+        markdown(TABLE)
+        + "\n"
+        + socket_markdown()
+        + "\n"
+        + PROGRAM
+        + Path(__file__).with_name("example.py").read_text()
+        + "```\n"
+    )
