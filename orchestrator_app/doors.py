@@ -9,19 +9,25 @@ from __future__ import annotations
 import ipaddress
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator_app.access import SignIn
 from orchestrator_app.errors import UsageError
 
+VARIABLES = {"password": "ORCH_PASSWORD", "viewer_password": "ORCH_VIEWER_PASSWORD"}
+"""Where passwords may stand in the environment."""
+
 
 @dataclass(frozen=True)
 class Door:
-    """`names`: host names, with a port or without, that lead here from elsewhere."""
+    """`names`: host names, with a port or without, that lead here from elsewhere; `oauth`: what Panel is to know of a
+    login provider, by Panel's own names."""
 
     sign_in: SignIn = field(default_factory=SignIn)
     names: tuple[str, ...] = ()
+    oauth: Mapping[str, str] = field(default_factory=dict)
 
 
 LOOPBACK = Door()

@@ -10,7 +10,8 @@ Whoever reaches this server can run commands, so nothing is served to a request 
    A request that changes something with a cookie must also prove where it comes from.
 5. What they may: viewers look. Of what isn't a GET they have only what is declared as reading (403).
 
-Only the paths in `OPEN` skip step 4. Every answer, errors and upgrades included, carries `HEADERS`.
+Only the paths in `OPEN` skip step 4, and the way to a login provider where there is one. Every answer, errors and
+upgrades included, carries `HEADERS`.
 Bokeh's and Tornado's own origin checks stay on behind this and are not relied on: since Tornado 6.6 they accept any
 Origin that equals the Host.
 """
@@ -28,7 +29,7 @@ from tornado.web import Application, OutputTransform, RequestHandler
 
 from orchestrator_app.access import Access, Who
 from orchestrator_app.agents.channel import attempt_of
-from orchestrator_app.sign_in import Login, foreign_page
+from orchestrator_app.sign_in import PROVIDER, Login, foreign_page
 
 OPEN = frozenset({"/healthz", "/login", "/favicon.ico"})
 """The only paths that answer without a token. All are exact; none changes the project or tells about it."""
@@ -95,11 +96,12 @@ class Edge:
         self.port = port
         known = ("127.0.0.1", "localhost", "[::1]", *(name.lower() for name in names))
         ours = {f"{name}:{port}" for name in known} | (set(known) if port == 80 else set())
-        others = {host for name in allowed for host in _hosts(name.lower(), port)}
+        others = {host for name in allowed for host in _hosts(name.lower(), port)} - ours
         self.hosts = frozenset(ours | others)
         self.origins = frozenset(f"http://{host}" for host in self.hosts) | {f"https://{host}" for host in others}
         self.cookie_name = f"orch_session_{port}"
         self._reading = frozenset(reading)
+        self._open = OPEN | {PROVIDER} if access.sign_in.provider else OPEN
 
     # -- in front of the application ---------------------------------------------------------------------------
 
@@ -133,7 +135,7 @@ class Edge:
         foreign = self._comes_from_elsewhere(request)
         if foreign is not None:
             return foreign
-        if request.path in OPEN:
+        if request.path in self._open:
             return None
         who = self.of_bearer(request)
         if who is None:

@@ -35,6 +35,7 @@ from orchestrator_app.edge import MAX_BODY, MAX_MESSAGE, Edge, who_in
 from orchestrator_app.errors import NoServerError, OrchError
 from orchestrator_app.loop_watch import LoopWatch
 from orchestrator_app.orchestrator import Orchestrator
+from orchestrator_app.panel_auth import stand_behind_edge, use_provider
 from orchestrator_app.settings import Project
 from orchestrator_app.stopping import Signals, Stop, say
 
@@ -113,6 +114,7 @@ class Serving:
             context.application.add(Visitors(self.edge))
         app.settings["serving"] = self
         app.add_handlers(".*", [*api.ROUTES, api.SOCKET, (r"/assets/(.+)", Assets, {"path": ASSETS})])
+        stand_behind_edge(app, self.access, self.edge.cookie_name)
         self.edge.install(app, self._health)
         self.claim.announce(url=self.url, host=host, port=port, version=installed_version())
         global _current
@@ -265,6 +267,8 @@ def serve(
     `address`: in the place of the settings' host; `door`: who may come in.
     Raises UsageError, AlreadyServedError or what starting the orchestrator raises; then nothing stays behind."""
     host = check_host(address or project.host, door.sign_in)
+    if door.sign_in.provider:
+        use_provider(door.sign_in.provider, door.oauth)
     signals = Signals()
     signals.listen()
     serving = Serving(project, door=door, keep_agents=keep_agents)

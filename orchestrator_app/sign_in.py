@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import html
 import math
+from urllib.parse import parse_qs, quote, urlsplit
 
 from tornado.httputil import HTTPServerRequest
 from tornado.web import RequestHandler
 
 from orchestrator_app.access import COOKIE_LIFE, Access
+
+PROVIDER = "/oauth"
+"""Leads to the login provider, and back."""
 
 
 def safe_next(page: str) -> str:
@@ -26,6 +30,16 @@ def is_secure(request: HTTPServerRequest) -> bool:
     """Whether the browser speaks https, be it to a proxy in front. Who lies here harms only their own cookie."""
     said = (request.headers.get("X-Forwarded-Proto", ""), request.headers.get("Origin", "").partition("://")[0])
     return "https" in (request.protocol, *said)
+
+
+def from_provider(uri: str) -> str | None:
+    """What a login provider says by an address that it sent a browser back to: the root, or this page."""
+    query = urlsplit(uri).query
+    said = parse_qs(query)
+    if "next" in said:
+        query = urlsplit(said["next"][0]).query
+        said = parse_qs(query)
+    return query if "state" in said and ("code" in said or "error" in said) else None
 
 
 class Page(RequestHandler):
@@ -63,7 +77,10 @@ class Login(Page):
     def get(self) -> None:
         code, page = self.get_query_argument("code", ""), safe_next(self.get_query_argument("next", "/"))
         cookie = self.request.cookies.get(self._cookie_name)
-        if way := self._access.spend(code):
+        said = from_provider(self.request.uri or "") if self._access.sign_in.provider else None
+        if said is not None:
+            self.redirect(f"{PROVIDER}?{said}")
+        elif way := self._access.spend(code):
             self.enter(page, way)
         elif cookie is not None and self._access.of_cookie(cookie.value) is not None:
             self.go(page)
@@ -102,13 +119,13 @@ class Login(Page):
 
     def _form(self, page: str, trouble: str) -> None:
         sign_in = self._access.sign_in
-        word = "Password" if sign_in.password or sign_in.viewer_password or sign_in.users is not None else ""
+        word = "Password, or " if sign_in.password or sign_in.viewer_password or sign_in.users is not None else "Paste "
         self.set_header("Cache-Control", "no-store")
         form = FORM.format(
             notice=f'<p role="alert">{html.escape(trouble)}</p>' if trouble else "",
             name=NAME if sign_in.users is not None else "",
-            label=word or "Or paste the content of the file <code>.orchestrator/token</code>",
-            hint=HINT,
+            label=f"{word}the content of the file <code>.orchestrator/token</code>",
+            provider=OTHER.format(page=quote(page, safe="")) if sign_in.provider else "",
             page=html.escape(page),
         )
         self.finish(PAGE.format(head="", body=form))
@@ -127,15 +144,15 @@ code {{ font-size: .95em }}
 [role=alert] {{ border-left: .25rem solid #c62828; padding-left: .75rem }}
 </style></head><body>{body}</body></html>
 """
-HINT = """<p>Run <code>orch open</code> in the project's directory: it opens this page signed in.
-<code>orch serve</code> prints such a link when it starts. Each link works once.</p>"""
 NAME = """<label for="name">Name</label><input id="name" name="name" autocomplete="username" autofocus>"""
+OTHER = """<p><a href="/oauth?next={page}">Sign in with the login provider</a></p>"""
 FORM = """<main>
-<h1>Sign in</h1>{notice}
-{hint}
+<h1>Sign in</h1>{notice}{provider}
 <form method="post" action="/login">{name}
 <label for="token">{label}</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
 <input type="hidden" name="next" value="{page}">
 <button type="submit">Sign in</button>
-</form></main>"""
+</form>
+<p>Run <code>orch open</code> in the project's directory: it opens this page signed in.
+<code>orch serve</code> prints such a link when it starts. Each link works once.</p></main>"""

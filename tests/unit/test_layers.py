@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("testing",),
     ("feed", "failures"),
     ("sign_in",),
+    ("panel_auth",),
     ("edge", "open_files", "loop_watch"),
     ("analysis", "known_agents", "leftovers"),
     ("keeping",),
