@@ -21,8 +21,11 @@ from bokeh.server.server import BaseServer
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
+from orchestrator_app.access import SignIn
+from orchestrator_app.doors import VARIABLES, Door, check_host, password_of
 from orchestrator_app.errors import NoServerError, OrchError
-from orchestrator_app.serve import Serving, check_host, current
+from orchestrator_app.panel_auth import hide_secrets, sign_in_of
+from orchestrator_app.serve import Serving, current
 from orchestrator_app.settings import find_project, load_project
 from orchestrator_app.stopping import Signals
 
@@ -50,8 +53,11 @@ def _start(context: Any) -> Serving:
     root = os.environ.get("ORCH_PROJECT")
     project = load_project(Path(root) if root else find_project(Path.cwd()))
     server = _server_of(context)
-    host = _keep_to_loopback(server)
-    serving = Serving(project)
+    hide_secrets()
+    given = {name: password_of(variable, None) for name, variable in VARIABLES.items()}
+    sign_in = sign_in_of(server._tornado, project.operators, **given)
+    host = _keep_to_loopback(server, sign_in)
+    serving = Serving(project, door=Door(sign_in, tuple(server._tornado.websocket_origins)))
     atexit.register(serving.end)  # Bokeh calls no hook when a signal ends it early
     serving.start(server, host, context.url)
     server.io_loop.add_callback(_listen_to_signals, serving, server)
@@ -72,10 +78,10 @@ def _server_of(context: Any) -> BaseServer:
     raise RuntimeError("the server that runs this application was not found")
 
 
-def _keep_to_loopback(server: BaseServer) -> str:
+def _keep_to_loopback(server: BaseServer, sign_in: SignIn) -> str:
     """The address listened on. Panel listens on every interface unless told otherwise: take that back."""
     if server.address:
-        return check_host(server.address)
+        return check_host(server.address, sign_in)
     server._http.stop()
     server._http = HTTPServer(server._tornado)
     server._http.add_sockets(bind_sockets(server.port, HOST))

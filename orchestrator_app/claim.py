@@ -24,6 +24,8 @@ ENDING = 15.0
 """Seconds that a start waits for a server that is ending already."""
 DYING = 2.0
 """Seconds that it waits for one that has let go of its lock, but is still there."""
+VIEWER_TOKEN = "viewer-token"
+"""The file with the secret of those who may only look; who deletes it signs them out."""
 
 
 def open_state(state: Path) -> None:
@@ -58,6 +60,27 @@ def token(state: Path) -> str:
     if len(text) < 32:
         raise UsageError(f"{path} is too short to be a token; delete it and a new one is made.")
     return text
+
+
+def viewer_token(state: Path) -> str:
+    """The secret of those who may look and change nothing; empty where none was made, or it can't be used."""
+    try:
+        text = (state / VIEWER_TOKEN).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+    return text if len(text) >= 32 else ""
+
+
+def make_viewer_token(state: Path) -> Path:
+    """The file with that secret, mode 0600, made if it isn't there. Raises UsageError."""
+    path = state / VIEWER_TOKEN
+    try:
+        if not viewer_token(state):
+            write_privately(path, secrets.token_urlsafe(32) + "\n")
+        os.chmod(path, 0o600)
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}; make room or make it writable.") from None
+    return path
 
 
 def write_privately(path: Path, text: str) -> None:

@@ -25,6 +25,12 @@ class SettingsError(UsageError):
     """`orchestrator.toml` or a units file can't be used; the message names file, line and key."""
 
 
+class ForbiddenError(OrchError):
+    """Who asks may look and not change anything."""
+
+    http_status = 403
+
+
 class NotFoundError(OrchError):
     """No unit, attempt, attention item, workflow or file of that name."""
 

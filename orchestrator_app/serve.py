@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import logging
 import os
 import time
@@ -17,19 +16,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import panel as pn
+from bokeh.application.handlers import Handler
+from bokeh.document import Document
 from bokeh.server.server import BaseServer
 from panel.io.server import get_server
+from tornado.httputil import HTTPServerRequest
 from tornado.web import StaticFileHandler
 
 from orchestrator_app import api, open_files
+from orchestrator_app.access import VIEWER, Access
 from orchestrator_app.api.changes import Changes
-from orchestrator_app.claim import DYING, Claim, installed_version, open_state, token
+from orchestrator_app.claim import DYING, Claim, installed_version, make_viewer_token, open_state, token
 from orchestrator_app.dashboard import page
 from orchestrator_app.dashboard.console import ASSETS
-from orchestrator_app.edge import MAX_BODY, MAX_MESSAGE, Edge
-from orchestrator_app.errors import NoServerError, OrchError, UsageError
+from orchestrator_app.doors import LOOPBACK, Door, check_host, reachable
+from orchestrator_app.edge import MAX_BODY, MAX_MESSAGE, Edge, who_in
+from orchestrator_app.errors import NoServerError, OrchError
 from orchestrator_app.loop_watch import LoopWatch
 from orchestrator_app.orchestrator import Orchestrator
+from orchestrator_app.panel_auth import stand_behind_edge, use_provider
 from orchestrator_app.settings import Project
 from orchestrator_app.stopping import Signals, Stop, say
 
@@ -56,11 +62,13 @@ class Serving:
     edge: Edge
     url: str
 
-    def __init__(self, project: Project, *, keep_agents: bool = True) -> None:
+    def __init__(self, project: Project, *, door: Door = LOOPBACK, keep_agents: bool = True) -> None:
         """Claim the project. Raises UsageError or AlreadyServedError; nothing is started yet.
 
-        `keep_agents`: whether agents may outlive this server; else a stop that would leave them ends them."""
+        `door`: who may come in, and by which names; `keep_agents`: whether agents may outlive this server; else a
+        stop that would leave them ends them."""
         self.project = project
+        self._door = door
         #: How it comes to its end, once that has begun.
         self.ending: Stop | None = None
         self._keep_agents = keep_agents
@@ -79,14 +87,16 @@ class Serving:
     def start(self, server: BaseServer, host: str, page_path: str = "/") -> None:
         """Start the orchestrator, and put the edge and the API on a server that has not answered anything yet.
 
-        `host`: the loopback address it listens on; `page_path`: where its dashboard is."""
+        `host`: the address it listens on; `page_path`: where its dashboard is."""
         app, port = server._tornado, server.port
         self._server, self._page_path = server, page_path
         open_files.raise_limit()
         open_files.rest_when_reached(server)
+        host = reachable(host)
         name = f"[{host}]" if ":" in host else host
-        self.edge = Edge(self._token, port, names=[name])
-        self.url = f"http://{name}:{port}"
+        self.access = Access(self._token, self.project.state, self._door.sign_in)
+        self.edge = Edge(self.access, port, names=[name], allowed=self._door.names, reading=api.READING)
+        self.url = f"{'https' if server._http.ssl_options else 'http'}://{name}:{port}"
         orchestrator = Orchestrator(self.project)
         orchestrator.start()
         self.orchestrator = orchestrator
@@ -97,17 +107,24 @@ class Serving:
         app.settings["websocket_max_message_size"] = MAX_MESSAGE
         # Bokeh's own checks stay on behind the edge: they must know the same names, and a session's id must be ours.
         app.websocket_origins.update(self.edge.hosts)
-        app._secret_key, app._sign_sessions = self.edge.session_key(), True
+        app._secret_key, app._sign_sessions = self.access.session_key(), True
+        # A page carries what its session is told: no cookie, no token.
+        app._include_headers, app._include_cookies = ["Host", "User-Agent", "Accept-Language"], ["orch-dark"]
+        for context in app._applications.values():
+            context.application.add(Visitors(self.edge))
         app.settings["serving"] = self
         app.add_handlers(".*", [*api.ROUTES, api.SOCKET, (r"/assets/(.+)", Assets, {"path": ASSETS})])
+        stand_behind_edge(app, self.access, self.edge.cookie_name)
         self.edge.install(app, self._health)
         self.claim.announce(url=self.url, host=host, port=port, version=installed_version())
         global _current
         _current = self
 
-    def login_url(self) -> str:
+    def login_url(self, *, viewer: bool = False) -> str:
         """A URL that signs one browser in, once. From any thread."""
-        return self.edge.login_url(self.url, self._page_path)
+        if viewer:
+            make_viewer_token(self.project.state)
+        return self.access.login_url(self.url, self._page_path, "viewer" if viewer else "token")
 
     @contextmanager
     def answering(self) -> Iterator[None]:
@@ -212,8 +229,24 @@ def current() -> Serving:
 
 
 def build_page() -> Any:
-    """The dashboard, made anew for each browser session."""
-    return page(current().orchestrator)
+    """The dashboard, made anew for each browser session, for who opens it."""
+    context = pn.state.curdoc.session_context if pn.state.curdoc is not None else None
+    said = context.token_payload if context is not None else {}
+    return page(current().orchestrator, who_in(said) or VIEWER)
+
+
+class Visitors(Handler):
+    """Tells each new session of Bokeh's who it is for; it stands, signed, in the page's own token."""
+
+    def __init__(self, edge: Edge) -> None:
+        super().__init__()
+        self._edge = edge
+
+    def modify_document(self, doc: Document) -> None:
+        pass
+
+    def process_request(self, request: HTTPServerRequest) -> dict[str, Any]:
+        return {"who": list(self._edge.who(request) or VIEWER)}
 
 
 def serve(
@@ -223,17 +256,22 @@ def serve(
     open_browser: bool = False,
     on_ready: Callable[[Serving], None] | None = None,
     keep_agents: bool = True,
+    address: str | None = None,
+    door: Door = LOOPBACK,
 ) -> int:
     """Serve a project until a signal or a request stops it; the exit code. Blocks; only the main thread hears signals.
 
     `port`: this one and no other (0: any free one); None: the settings' port, and where that is only the default, the
     one it had before or one of the next `MORE_PORTS`. `on_ready(serving)` is called on the loop once requests are
     answered. `keep_agents`: whether agents may outlive this server; else a stop that would leave them ends them.
+    `address`: in the place of the settings' host; `door`: who may come in.
     Raises UsageError, AlreadyServedError or what starting the orchestrator raises; then nothing stays behind."""
-    host = check_host(project.host)
+    host = check_host(address or project.host, door.sign_in)
+    if door.sign_in.provider:
+        use_provider(door.sign_in.provider, door.oauth)
     signals = Signals()
     signals.listen()
-    serving = Serving(project, keep_agents=keep_agents)
+    serving = Serving(project, door=door, keep_agents=keep_agents)
     try:
         server = _listen(project, host, port, serving.claim)
         try:
@@ -247,19 +285,6 @@ def serve(
     finally:
         serving.end()
     return 0
-
-
-def check_host(host: str) -> str:
-    """The host, if nobody on the network can reach it. Raises UsageError."""
-    try:
-        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
-            return host
-    except ValueError:
-        pass  # a name, and names can lead anywhere
-    raise UsageError(
-        f'host "{host}" would let the network in, and whoever reaches this server can run commands on this machine; '
-        "listen on 127.0.0.1, and reach it from elsewhere through an SSH tunnel."
-    )
 
 
 def _listen(project: Project, host: str, port: int | None, claim: Claim) -> BaseServer:

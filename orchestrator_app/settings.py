@@ -118,6 +118,7 @@ class Project:
     health_stale: float
     health_stuck: float
     sources: dict[str, str]
+    operators: tuple[str, ...] | None = None
 
 
 def find_project(start: Path) -> Path:
@@ -158,9 +159,9 @@ class _Reader:
         for key in self._document:
             if key not in _TOP:
                 raise self._error((key,), f'unknown table "{key}"{_meant(key, _TOP)}')
-        project, server, retry, health, workflow = (
+        project, server, access, retry, health, workflow = (
             self._section(name, self._table((name,)), name)
-            for name in ("project", "server", "retry", "health", "workflow")
+            for name in ("project", "server", "access", "retry", "health", "workflow")
         )
         if 0 < health["stuck"] < health["stale"]:
             raise self._error(("health", "stuck"), "health.stuck must not be less than health.stale")
@@ -208,6 +209,7 @@ class _Reader:
             health_stale=health["stale"],
             health_stuck=health["stuck"],
             sources=self._sources,
+            operators=access["operators"],
         )
 
     def _agents(self) -> dict[str, Agent]:

@@ -65,6 +65,13 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("server.host", "address", "127.0.0.1", "the address the server listens on"),
     Setting("server.port", "port", 5006, "the port of the dashboard and the API; 0 takes a free one"),
+    Setting(
+        "access.operators",
+        "list of names",
+        None,
+        "who of those that sign in under a name of their own (`--basic-auth FILE`, a login provider) may change"
+        " something; the others look. Without it all of them may",
+    ),
     Setting("retry.delay", "seconds", 2.0, "the wait before the first automatic retry"),
     Setting("retry.factor", "number, 1 or more", 2.0, "each further wait is this many times the one before"),
     Setting("retry.max_delay", "seconds", 300.0, "no wait is longer"),

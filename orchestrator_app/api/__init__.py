@@ -5,6 +5,7 @@ The routes answer only behind the edge of a running orchestrator; without one th
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from orchestrator_app.api import (
@@ -46,6 +47,9 @@ TABLE: tuple[Route, ...] = (
 )
 """Every route of the API."""
 
+READING = frozenset((route.method, PREFIX + route.path) for route in TABLE if route.reads)
+"""Those that change nothing, though they aren't GET. Viewers may have them; a path with a name in it is none."""
+
 ROUTES = [
     *tornado_rules(TABLE),
     ("/metrics", ApiHandler, {"routes": {"GET": metrics.ROUTE}}),
@@ -56,6 +60,25 @@ SOCKET = (OwnSocket(CHANNEL), Socket)
 """The WebSocket. Not among `ROUTES`, which Panel takes for texts: `serve` adds it."""
 
 
+PROGRAM = """\
+## A whole program
+
+Run in a project's directory, it submits two units, follows them through restarts of the server, answers what they ask,
+and reads what happened as an Arrow table. It may itself be ended and started again: its keys make each wish come true
+once.
+
+```python
+"""
+
+
 def document() -> str:
     """The text of docs/api.md."""
-    return markdown(TABLE) + "\n" + socket_markdown()
+    return (
+        markdown(TABLE)
+        + "\n"
+        + socket_markdown()
+        + "\n"
+        + PROGRAM
+        + Path(__file__).with_name("example.py").read_text()
+        + "```\n"
+    )

@@ -88,6 +88,7 @@ ROUTES = (
         "/query",
         "Ask the log in SQL. It runs in a process of its own on a copy, can change nothing, and ends when you hang up.",
         query,
+        reads=True,
         gives=thing(columns=listed(TEXT), types=listed(TEXT), rows=listed(listed(ANY)), truncated=FLAG),
         kinds=tuple(kind.partition(";")[0] for form, kind in TYPES.items() if form != "json"),
         refuses=(409,),

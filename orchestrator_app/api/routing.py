@@ -87,6 +87,7 @@ class Route:
     status: int = 200
     kinds: tuple[str, ...] = ()
     refuses: tuple[int, ...] = ()
+    reads: bool = False  # it changes nothing, though it isn't a GET: viewers may have it
 
 
 @dataclass
@@ -220,6 +221,9 @@ class ApiHandler(RequestHandler):
         return body
 
     def _actor(self) -> str:
+        who = self.application.settings["edge"].who(self.request)
+        if who is not None and who.name:
+            return f"operator:{who.name}"  # proven, whatever the request says
         name = self.request.headers.get("X-Orch-Operator")
         if name is None:
             return f"operator:{default_operator()}"

@@ -60,7 +60,7 @@ async def config(call: Call) -> Any:
 
 
 async def login_code(call: Call) -> Any:
-    return {"url": call.server.login_url()}
+    return {"url": call.server.login_url(viewer=call.body.get("viewer") is True)}
 
 
 async def stop(call: Call) -> Any:
@@ -142,7 +142,7 @@ ROUTES = (
         "/login-code",
         "A new URL that signs one browser in, once.",
         login_code,
-        body=(),
+        body=(Field("viewer", "boolean", "let that browser look and change nothing"),),
         gives=thing(url=TEXT),
         status=201,
     ),

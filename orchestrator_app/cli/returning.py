@@ -15,8 +15,6 @@ from orchestrator_app.errors import NoServerError
 
 PAUSE = 0.2
 """Seconds between two looks whether it is back."""
-SOON = 15.0
-"""Seconds within which a server that is restarted is back."""
 
 Answer = TypeVar("Answer")
 
@@ -82,19 +80,21 @@ class Returning:
                     raise
                 if gone is None:
                     gone = time.monotonic()
-                    if self._patience > SOON:
-                        self._tell(f"the server of {self.root} is gone; waiting for it to come back (Ctrl-C ends this)")
-                self._client = self._returned(gone, error)
+                    self._tell(f"the server of {self.root} is gone; waiting for it to come back (Ctrl-C ends this)")
+                self._client = self._returned(gone)
                 self._returns += 1
                 continue
-            if gone is not None and self._patience > SOON:
+            if gone is not None:
                 self._tell("it is back")
             return answer
 
-    def _returned(self, gone: float, why: Exception) -> Client:
+    def _returned(self, gone: float) -> Client:
         while True:
             if time.monotonic() - gone > self._patience:
-                raise why
+                raise NoServerError(
+                    f"the server of {self.root} went away and was not back within {self._patience:g} s: "
+                    "start it with `orch serve`, and ask again"
+                )
             time.sleep(PAUSE)
             try:
                 return self._place.client()

@@ -67,6 +67,11 @@ def width_of(text: str) -> int:
     return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
 
 
+def columns() -> int:
+    """How wide the terminal is."""
+    return shutil.get_terminal_size().columns
+
+
 def cut(text: str, width: int) -> str:
     """The text in at most `width` columns, with … where something is missing."""
     if width_of(text) <= width:
@@ -83,7 +88,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
     cells = [[one_line("" if value is None else value) for value in row] for row in rows]
     widths = [max(width_of(text) for text in column) for column in zip(headers, *cells, strict=True)]
     if sys.stdout.isatty():
-        room = shutil.get_terminal_size().columns - 2 * (len(headers) - 1)
+        room = columns() - 2 * (len(headers) - 1)
         while sum(widths) > room and max(widths) > 8:
             widest = widths.index(max(widths))
             second = max([width for at, width in enumerate(widths) if at != widest], default=0)

@@ -7,6 +7,7 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
+from orchestrator_app.access import OPERATOR, Who
 from orchestrator_app.dashboard.console import Console
 from orchestrator_app.dashboard.submit import SubmitForm
 from orchestrator_app.orchestrator import Orchestrator
@@ -18,15 +19,17 @@ THEME = {
 }
 
 
-def page(orchestrator: Orchestrator) -> pmui.Page:
-    """The page of the browser session that is being made now."""
-    console = Console(orchestrator, sizing_mode="stretch_width")
+def page(orchestrator: Orchestrator, who: Who = OPERATOR) -> pmui.Page:
+    """The page of the browser session that is being made now, for `who` opens it."""
+    console = Console(orchestrator, who, sizing_mode="stretch_width")
     form = SubmitForm(console)
     followed = set(_followers_of_busy())
     built = pmui.Page(
         title=f"Orchestrator · {orchestrator.project.root.name}",
-        header=[pn.layout.HSpacer(), form.button],
-        main=[pmui.Column(console, console.holder, form.dialog, sizing_mode="stretch_width")],
+        header=[pn.layout.HSpacer(), *([form.button] if who.may_act else [])],
+        main=[
+            pmui.Column(console, console.holder, *([form.dialog] if who.may_act else []), sizing_mode="stretch_width")
+        ],
         theme_toggle=True,
         dark_theme=pn.state.cookies.get("orch-dark") == "yes",  # as chosen in this browser before
         theme_config=THEME,

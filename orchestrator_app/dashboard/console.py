@@ -19,10 +19,11 @@ import param
 from panel.custom import JSComponent
 from panel.io.state import set_curdoc
 
+from orchestrator_app.access import OPERATOR, Who
 from orchestrator_app.dashboard import views
 from orchestrator_app.dashboard.screen import Screen
 from orchestrator_app.dashboard.screens import screen_of
-from orchestrator_app.errors import OrchError
+from orchestrator_app.errors import ForbiddenError, OrchError
 from orchestrator_app.feed import Feed
 from orchestrator_app.operators import default_operator, is_operator
 from orchestrator_app.orchestrator import Orchestrator
@@ -42,7 +43,7 @@ class Console(JSComponent):
 
     _esm = ASSETS / "boot.js"
 
-    def __init__(self, orchestrator: Orchestrator, **params: Any) -> None:
+    def __init__(self, orchestrator: Orchestrator, who: Who = OPERATOR, **params: Any) -> None:
         styles = [
             file.read_text() for file in sorted(ASSETS.glob("*.css"), key=lambda file: file.name != "console.css")
         ]
@@ -56,7 +57,8 @@ class Console(JSComponent):
         self._screen: Screen | None = None
         self._head: dict[str, Any] | None = None
         self._announced = 0
-        self._operator = default_operator()
+        self._who = who
+        self._operator = who.name or default_operator()
 
     def release(self, *_: Any) -> None:
         """The browser session has ended."""
@@ -149,16 +151,16 @@ class Console(JSComponent):
             self._loop = asyncio.get_running_loop()
         except RuntimeError:  # outside a server, as in a notebook without one
             self._loop = None
-        if is_operator(operator):
+        if is_operator(operator) and not self._who.name:
             self._operator = operator
         self._head = None
         board = self.orchestrator.board
         self._announced = max(board.attention, default=0)
         self._feed.open()
-        self._send_msg({"operator": self._operator})
+        self._send_msg({"operator": self._operator, "proven": bool(self._who.name), "viewer": not self._who.may_act})
 
     def _name_operator(self, name: Any) -> None:
-        if is_operator(name):
+        if is_operator(name) and not self._who.name:
             self._operator = name
         self._send_msg({"operator": self._operator, "refused": not is_operator(name)})
 
@@ -195,7 +197,10 @@ class Console(JSComponent):
         future.add_done_callback(lambda done: self.soon(partial(self._answer, number, done)))
 
     def request(self, kind: str, unit: str | None = None, **args: Any) -> Future:
-        """Queue a request in the name of this session's operator; see `Orchestrator.request`."""
+        """Queue a request in the name of this session's operator; see `Orchestrator.request`. The one way from a page
+        to a change. Raises ForbiddenError for a viewer."""
+        if not self._who.may_act:
+            raise ForbiddenError("you may look at everything here and change nothing: ask an operator")
         return self.orchestrator.request(kind, unit, actor=f"operator:{self._operator}", **args)
 
     def _answer(self, number: Any, done: Future) -> None:

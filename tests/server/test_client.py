@@ -92,7 +92,7 @@ def test_what_the_server_refuses_is_its_own_line_in_the_kind_of_error_that_it_is
     for kind, status, words, ask in (
         (UsageError, 400, "nothing to change", lambda: orch.patch(f"/units/{name}", {}, None)),
         (NotFoundError, 404, "nobody", lambda: orch.get("/units/nobody")),
-        (Refused, 409, "exists already", lambda: orch.change("/units", {"name": name})),
+        (Refused, 409, name, lambda: orch.change(f"/units/{name}/resume")),
         (StaleVersionError, 412, name, lambda: orch.patch(f"/units/{name}", {"priority": 9}, seen)),
         (StaleVersionError, 412, name, lambda: orch.change(f"/units/{name}/pause", version=seen)),
     ):

@@ -67,14 +67,16 @@ def test_a1_a4_without_a_token_only_the_listed_paths_answer(running: Running, cl
 def test_a1_a4_a_wrong_token_or_cookie_is_none(running: Running, client: Client, paths: list[str]) -> None:
     edge = running.serving.edge
     good = edge.new_cookie()
-    expires, nonce, mac = good.split(".")
-    old = f"{int(expires) - 10**8}.{nonce}"
+    expires, way, name, nonce, mac = good.split(".")
+    old = f"{int(expires) - 10**8}.{way}.{name}.{nonce}"
     forged = [
         ("Authorization", "Bearer " + client.token[:-1]),
         ("Authorization", "Basic " + client.token),
         ("Authorization", "Bearer"),
-        ("Cookie", f"{edge.cookie_name}={int(expires) + 1}.{nonce}.{mac}"),
-        ("Cookie", f"{edge.cookie_name}={old}.{edge._mac(*old.split('.'))}"),
+        ("Cookie", f"{edge.cookie_name}={int(expires) + 1}.{way}.{name}.{nonce}.{mac}"),
+        ("Cookie", f"{edge.cookie_name}={expires}.password.{name}.{nonce}.{mac}"),
+        ("Cookie", f"{edge.cookie_name}={expires}.{way}.YW5h.{nonce}.{mac}"),
+        ("Cookie", f"{edge.cookie_name}={old}.{edge.access.mac(old)}"),
         ("Cookie", f"{edge.cookie_name}={client.token}"),
         ("Cookie", f"{edge.cookie_name}=.."),
         ("Cookie", f"orch_session_1={good}"),

@@ -8,7 +8,8 @@ from urllib.parse import quote, urlencode
 import pytest
 from raw_client import Client, Reply, Running
 
-from orchestrator_app.edge import Edge, safe_next
+from orchestrator_app.access import Access
+from orchestrator_app.sign_in import safe_next
 
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
 
@@ -112,14 +113,10 @@ def test_the_next_page_is_text_and_never_html(client: Client) -> None:
 
 
 def test_a_cookie_outlives_a_restart_but_not_a_change_of_the_token() -> None:
-    class Asking:
-        def __init__(self, edge: Edge, value: str) -> None:
-            self.cookies = {edge.cookie_name: type("Morsel", (), {"value": value})}
+    value = Access("first token", None).new_cookie()
 
-    value = Edge("first token", 1).new_cookie()
-
-    assert Edge("first token", 1).is_signed_in(Asking(Edge("x", 1), value))
-    assert not Edge("second token", 1).is_signed_in(Asking(Edge("x", 1), value))
+    assert Access("first token", None).of_cookie(value)
+    assert Access("second token", None).of_cookie(value) is None
 
 
 def test_a19_the_state_directory_and_the_token_are_private(running: Running) -> None:

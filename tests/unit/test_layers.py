@@ -18,7 +18,7 @@ PACKAGE = ROOT / "orchestrator_app"
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("errors", "states", "settings", "settings_table", "toml_lines", "fields", "units_file", "claim", "operators"),
-        *("disk", "stopping"),
+        *("disk", "stopping", "access", "doors"),
         "metrics",
     ),
     ("client",),
@@ -33,6 +33,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("orchestrator",),
     ("testing",),
     ("feed", "failures"),
+    ("sign_in",),
+    ("panel_auth",),
     ("edge", "open_files", "loop_watch"),
     ("analysis", "known_agents", "leftovers"),
     ("keeping",),

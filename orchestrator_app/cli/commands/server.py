@@ -9,14 +9,18 @@ from pathlib import Path
 
 import click
 
+from orchestrator_app.access import SignIn
 from orchestrator_app.claim import server_info, start_time
 from orchestrator_app.cli import text
 from orchestrator_app.cli.client import Client
 from orchestrator_app.cli.commands import json_option
 from orchestrator_app.cli.place import Place
+from orchestrator_app.doors import VARIABLES, Door, password_of
 from orchestrator_app.errors import NoServerError, OrchError
 from orchestrator_app.settings import STATE_NAME
 from orchestrator_app.stopping import Stop
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path, resolve_path=True)
 
 
 @click.command("init", short_help="Write orchestrator.toml in this repository.")
@@ -57,13 +61,45 @@ def demo_command(context: click.Context, headless: bool, directory: str | None, 
     "--port", type=click.IntRange(0, 65535), metavar="N", help="This port and no other; 0 takes any free one."
 )
 @click.option("--open/--no-open", "open_browser", default=False, help="Open the dashboard in a browser.")
+@click.option("--address", metavar="ADDR", help="Listen there, in the place of the settings' host; beyond this machine "
+              "only with one of the ways to sign in that follow.")  # fmt: skip
+@click.option("--allow-host", "names", multiple=True, metavar="NAME[:PORT]",
+              help="A name that browsers reach this server by; may be repeated.")  # fmt: skip
+@click.option("--password-file", type=FILE, help="A file with the password of operators; or $ORCH_PASSWORD.")
+@click.option("--viewer-password-file", type=FILE,
+              help="A file with the password of those who may only look; or $ORCH_VIEWER_PASSWORD.")  # fmt: skip
+@click.option("--basic-auth", "users", type=FILE, help="A JSON file of names and passwords, as Panel takes it.")
+@click.option("--oauth-provider", "provider", metavar="NAME",
+              help="Sign in by a login provider that Panel knows; its secret is in $PANEL_OAUTH_SECRET.")  # fmt: skip
+@click.option("--oauth-key", metavar="ID", help="This server's name at the login provider.")
+@click.option("--oauth-redirect-uri", metavar="URL", help="Where the login provider sends browsers back to.")
+@click.option("--oauth-extra-params", metavar="JSON", help="More for the login provider, as Panel takes it.")
+@click.option("--oauth-jwt-user", metavar="KEY", help="What of the provider's answer is the user's name.")
 @click.pass_context
-def serve_command(context: click.Context, port: int | None, open_browser: bool) -> None:
+def serve_command(
+    context: click.Context,
+    port: int | None,
+    open_browser: bool,
+    address: str | None,
+    names: tuple[str, ...],
+    password_file: Path | None,
+    viewer_password_file: Path | None,
+    users: Path | None,
+    provider: str | None,
+    **oauth: str | None,
+) -> None:
     """Serve the project until Ctrl-C or `orch stop`. Prints a link that signs a browser in, once.
 
     Running agents go on when it ends, and the next server takes them back. As process 1 of a container, where nothing
     can go on, it ends them first.
     """
+    sign_in = SignIn(
+        password=password_of(VARIABLES["password"], password_file),
+        viewer_password=password_of(VARIABLES["viewer_password"], viewer_password_file),
+        users=users,
+        provider=provider or "",
+        operators=context.obj.project.operators,
+    )
     project = context.obj.project  # its errors come first: they need no server, and leave nothing behind
     if project.isolation == "worktree":
         from orchestrator_app.workspace.worktrees import check_repository
@@ -78,18 +114,29 @@ def serve_command(context: click.Context, port: int | None, open_browser: bool) 
             context.exit(code)
     from orchestrator_app.serve import serve
 
-    context.exit(serve(project, port=port, open_browser=open_browser, keep_agents=not is_first))
+    context.exit(
+        serve(
+            project,
+            port=port,
+            open_browser=open_browser,
+            keep_agents=not is_first,
+            address=address,
+            door=Door(sign_in, names, {name: value for name, value in oauth.items() if value}),
+        )
+    )
 
 
 @click.command("open", short_help="Print a link that signs a browser in, and open it.")
 @click.option(
     "--browser/--no-browser", default=None, help="Open it, or print it only; by default, open it if there is a display."
 )
+@click.option("--viewer", is_flag=True, help="Let that browser look and change nothing. Programs do the same with the "
+              "token in .orchestrator/viewer-token; who deletes that file ends it.")  # fmt: skip
 @json_option
 @click.pass_obj
-def open_command(place: Place, browser: bool | None, as_json: bool) -> None:
+def open_command(place: Place, browser: bool | None, viewer: bool, as_json: bool) -> None:
     """Print a fresh link to the dashboard. It signs one browser in, once."""
-    url = place.client().post("/login-code")["url"]
+    url = place.client().post("/login-code", {"viewer": viewer})["url"]
     text.show({"url": url}, as_json, lambda answer: answer["url"])
     if browser or (browser is None and has_display() and sys.stdout.isatty()):
         import webbrowser
