@@ -11,6 +11,7 @@ from importlib import import_module
 
 import click
 
+from orchestrator_app.cli.completing import directories
 from orchestrator_app.cli.place import Place
 from orchestrator_app.cli.text import one_line
 from orchestrator_app.errors import OrchError
@@ -29,6 +30,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Watch": {
         **{"ls": "watching", "ps": "watching", "show": "watching", "story": "watching"},
         **{"logs": "output", "diff": "watching", "events": "events", "wait": "waiting"},
+        **{"sessions": "summing", "conflicts": "summing", "errors": "summing", "budget": "summing"},
     },
     "Decide": {
         **{"attention": "deciding", "answer": "deciding", "approve": "deciding", "reject": "deciding"},
@@ -38,7 +40,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         **{"cancel": "holding", "pause": "holding", "resume": "holding", "restart": "holding", "reopen": "holding"},
     },
     "History": {"query": "history", "export": "history"},
-    "Keep": {"check": "keeping", "backup": "keeping", "restore": "keeping"},
+    "Keep": {"check": "keeping", "backup": "keeping", "restore": "keeping", "completion": "keeping"},
     "For agents": {"emit": "emitting"},
 }
 MODULES = {name: module for commands in SECTIONS.values() for name, module in commands.items()}
@@ -78,7 +80,10 @@ class Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option(
-    "--project", metavar="DIR", help="The project's directory; else $ORCH_PROJECT, else found from here upwards."
+    "--project",
+    metavar="DIR",
+    shell_complete=directories,
+    help="The project's directory; else $ORCH_PROJECT, else found from here upwards.",
 )
 @click.option("--version", is_flag=True, help="Print the version.")
 @click.pass_context
