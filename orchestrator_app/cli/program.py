@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -145,6 +143,9 @@ def _drop_output() -> None:
 
 
 def _kept_traceback() -> str:
+    import tempfile
+    import traceback
+
     with tempfile.NamedTemporaryFile("w", prefix="orch-error-", suffix=".txt", delete=False) as file:
         traceback.print_exc(file=file)
     return file.name
