@@ -76,12 +76,20 @@ def test_a5_a_password_opens_the_server_to_the_network_and_to_who_knows_it(
     link = process.client.api("POST", "/login-code", {}).json["url"]
     assert client("GET", link.partition(f":{client.port}")[2], bearer=False).status == 303
 
-    # neither an argument nor an agent's environment has it
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            assert LONG.encode() not in file.read_bytes()
-        except OSError:
-            continue
+
+def test_a14_no_agent_finds_a_password_in_its_environment(
+    root: Path, start: Callable[..., Process], wait_until: Callable[..., object]
+) -> None:
+    canaries = (f"ORCH_PASSWORD={LONG}", f"ORCH_VIEWER_PASSWORD={OTHER}", "PANEL_OAUTH_SECRET=provider-canary")
+    process = start(root, "serve", "--port", "0", command=("env", *canaries, *ORCH))
+
+    process.submit("looks", f"env > {root}/found.new; mv {root}/found.new {root}/found")
+    wait_until((root / "found").exists, 30, "the agent to have looked")
+
+    found = (root / "found").read_text()
+    assert "ORCH_UNIT=looks" in found
+    assert not [word for word in (LONG, OTHER, "provider-canary", "ORCH_PASSWORD") if word in found]
+    cookie_of(sign_in(process.client, LONG))
 
 
 def test_a5_the_network_without_a_way_to_sign_in_is_refused_in_one_line(
