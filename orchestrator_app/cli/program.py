@@ -44,8 +44,18 @@ SECTIONS: dict[str, dict[str, str]] = {
 MODULES = {name: module for commands in SECTIONS.values() for name, module in commands.items()}
 
 
+class EnoughRead(Exception):
+    """Whoever reads our output has gone. Click would end the process with 1, which means that something failed."""
+
+
 class Commands(click.Group):
     """Finds each command in its module, so that only what runs is loaded."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise EnoughRead from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(MODULES)
@@ -108,11 +118,10 @@ def run(arguments: Sequence[str]) -> int:
         code = orch.main(list(arguments), prog_name="orch", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except BrokenPipeError:  # whoever read our output has had enough: nothing to complain about
+    except (EnoughRead, BrokenPipeError):  # nothing to complain about
         _drop_output()
         return 141
-    except (KeyboardInterrupt, click.Abort):
-        print(file=sys.stderr)
+    except click.Abort:  # Click has ended the line in which ^C stands
         return 130
     except OrchError as error:
         return complain(error, error.exit_code)
