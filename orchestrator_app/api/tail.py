@@ -45,6 +45,8 @@ def piece_of(row: Mapping[str, Any]) -> Piece:
 
 
 class Listener(Protocol):
+    owner: Any  # listeners are counted by whose they are
+
     def wake(self) -> None:
         """There is something new."""
 
@@ -127,6 +129,10 @@ class Tail:
             self._end_watch()
             self._end_watch = None
             self.frames = Frames(self.frames.head)
+
+    def count(self, owner: Any) -> int:
+        """How many listeners an owner has."""
+        return sum(listener.owner == owner for listener in self._listeners)
 
     async def reach_back(self, cursor: int, fetch: Callable[[int, int], Sequence[Mapping[str, Any]]]) -> bool:
         """Whether what is behind `cursor` is here, after a look at the log if it is not far from what is here.
