@@ -59,7 +59,9 @@ def test_a_viewers_page_that_asks_all_the_same_is_refused(viewers_page, server):
         """async () => {
           const headers = { "Content-Type": "application/json" }
           const post = (path, body) => fetch(path, { method: "POST", headers, body: JSON.stringify(body) })
-          const replies = [await post("/api/v1/dispatch", { paused: true }), await post("/api/v1/query", { sql: "SELECT 1" })]
+          const replies = [
+            await post("/api/v1/dispatch", { paused: true }), await post("/api/v1/query", { sql: "SELECT 1" }),
+          ]
           return replies.map((reply) => reply.status)
         }"""
     )

@@ -3,19 +3,24 @@ that is added later is covered, and fails here if it lets a viewer act."""
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from bokeh.util.token import get_token_payload
 from raw_client import UPGRADE, Client, Running, request_bytes, send
 
-from orchestrator_app import api
-from orchestrator_app.access import OPERATOR, VIEWER
+from orchestrator_app import api, failures
+from orchestrator_app.access import OPERATOR, VIEWER, Who
 from orchestrator_app.api.routing import PREFIX
-from orchestrator_app.dashboard import page
+from orchestrator_app.dashboard import bulk, page
+from orchestrator_app.dashboard.attention import BATCH
 from orchestrator_app.dashboard.console import Console
+from orchestrator_app.dashboard.screens import NAMES
 from orchestrator_app.edge import who_in
 from orchestrator_app.requests import KINDS
 
@@ -179,3 +184,52 @@ def test_a_viewers_page_is_told_that_it_only_looks(told: list, console: Console)
     console._handle_msg({"type": "hello", "operator": "somebody"})
 
     assert {"operator": console._operator, "proven": False, "viewer": True} in told
+
+
+def test_a_page_has_one_way_to_a_change_and_it_looks_who_asks() -> None:
+    found = []
+    for file in sorted((Path(api.__file__).parents[1] / "dashboard").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("orchestrator.request"):
+                found.append(file.name)
+            assert "gate" not in ast.unparse(node) if isinstance(node, ast.ImportFrom) else True, file
+
+    assert found == ["console.py"]
+
+
+@pytest.mark.parametrize("who", [VIEWER, OPERATOR])
+def test_whatever_else_a_viewers_page_says_changes_nothing(
+    running: Running, console: Console, who: Who, unit: Callable[..., str], wait_until: Callable[..., object]
+) -> None:
+    orchestrator, console._who = running.serving.orchestrator, who
+    name = unit("exit 3")
+    wait_until(lambda: orchestrator.board.units[name].status == "NEEDS_ATTENTION", what="the unit to fail")
+    (item,) = (item.id for item in orchestrator.board.attention.values() if item.unit == name)
+    key = failures.top(orchestrator)[0]["key"]
+    said = {
+        "overview": [{"queue": "all", "id": 1, "kind": kind, "ids": [item], "args": {}} for kind in BATCH],
+        "unit": [{"queue": "all", "id": 1, "kind": kind, "ids": [item], "args": {}} for kind in BATCH],
+        "errors": [{"ask": "detail", "key": key}, {"ask": "retry", "key": key}],
+        "board": [{"weigh": kind, "id": 1, "units": {"names": [name]}, "args": {"priority": 5}} for kind in bulk.KINDS],
+        **{page: [] for page in NAMES if page not in ("overview", "unit", "errors", "board")},
+    }
+    before = orchestrator.board.seq
+
+    async def tell() -> None:
+        console._handle_msg({"type": "hello"})
+        for number, (where, messages) in enumerate(said.items()):
+            console._handle_msg({"type": "open", "page": where, "args": {"unit": name}, "n": number})
+            for message in messages:
+                await say({"type": "say", "n": number, "message": message})
+                await say({"type": "say", "n": number, "message": {"act": 1}})
+        console.release()
+
+    async def say(message: dict) -> None:
+        before = asyncio.all_tasks()
+        console._handle_msg(message)
+        if begun := asyncio.all_tasks() - before:
+            await asyncio.wait(begun, timeout=20)
+
+    asyncio.run(tell())
+
+    assert (orchestrator.board.seq > before) == who.may_act  # an operator's page shows that these words do something
