@@ -13,13 +13,13 @@ from raw_client import UPGRADE, Client, Running, request_bytes, send
 from socket_kit import Ear, records_of
 from websocket import WebSocketException
 
-from orchestrator_app.analysis.mirror import Mirror
 from orchestrator_app.api import socket as served
 from orchestrator_app.api import tail as tailing
 from orchestrator_app.api.listening import BATCH
 from orchestrator_app.api.socket import Socket
 from orchestrator_app.api.tail import Frames, Tail
 from orchestrator_app.client import Client as ApiClient
+from orchestrator_app.connection.mirror import Mirror
 
 
 @pytest.fixture
