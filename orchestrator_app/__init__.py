@@ -1,7 +1,7 @@
 """Runs many pieces of work at once over a git repository, on one live dashboard, with every change in a DuckDB log.
 
-`Orchestrator` runs a project from Python; `connect` reads its history, live or stopped. Both are loaded when first
-asked for, so that the command line starts without what only they need.
+`Orchestrator` runs a project from Python; `connect` reads one and acts on it, live or stopped. Both are loaded when
+first asked for, so that the command line starts without what only they need.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator_app.analysis.history import connect
+    from orchestrator_app.connection.connect import connect
     from orchestrator_app.orchestrator import Orchestrator
 
 __all__ = ["Orchestrator", "__version__", "connect"]
 
-_PLACES = {"Orchestrator": "orchestrator_app.orchestrator", "connect": "orchestrator_app.analysis.history"}
+_PLACES = {"Orchestrator": "orchestrator_app.orchestrator", "connect": "orchestrator_app.connection.connect"}
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,7 @@ from tornado.netutil import bind_sockets
 from orchestrator_app.access import SignIn
 from orchestrator_app.doors import VARIABLES, Door, check_host, password_of
 from orchestrator_app.errors import NoServerError, OrchError
-from orchestrator_app.panel_auth import hide_secrets, sign_in_of
+from orchestrator_app.panel_auth import sign_in_of
 from orchestrator_app.serve import Serving, current
 from orchestrator_app.settings import find_project, load_project
 from orchestrator_app.stopping import Signals
@@ -53,7 +53,6 @@ def _start(context: Any) -> Serving:
     root = os.environ.get("ORCH_PROJECT")
     project = load_project(Path(root) if root else find_project(Path.cwd()))
     server = _server_of(context)
-    hide_secrets()
     given = {name: password_of(variable, None) for name, variable in VARIABLES.items()}
     sign_in = sign_in_of(server._tornado, project.operators, **given)
     host = _keep_to_loopback(server, sign_in)

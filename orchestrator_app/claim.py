@@ -14,7 +14,6 @@ import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +228,8 @@ def boot_id() -> str | None:
 
 
 def installed_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # here: most commands never ask
+
     try:
         return version("orchestrator-app")
     except PackageNotFoundError:

@@ -37,8 +37,8 @@ OPEN = frozenset({"/healthz", "/login", "/favicon.ico"})
 CHANNEL = "/ws"
 """The only path that the token of an attempt opens: there it hears of its answers and says what it says."""
 
-MAX_BODY = 4 * 1024 * 1024
-"""Bytes of a request's body."""
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes of a request's body: 10,000 units with 1,600 bytes each."""
 MAX_MESSAGE = 8 * 1024 * 1024
 """Bytes of one WebSocket message from a browser."""
 

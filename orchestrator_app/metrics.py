@@ -26,3 +26,9 @@ FEED = Histogram(
     buckets=QUICK,
     registry=REGISTRY,
 )
+LISTEN = Histogram(
+    "orch_listen_lag_seconds",
+    "From a commit to its being ready for those who listen at /ws",
+    buckets=QUICK,
+    registry=REGISTRY,
+)

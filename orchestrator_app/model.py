@@ -419,9 +419,9 @@ class Board(Folded):
                     changed[record.unit] = None
             paused = self._paused_by(records)
             self._announce(seq=records[-1].seq, **({} if paused is None else {"dispatch_paused": paused}))
-            for record in records:
-                if type(record) is Transition:
-                    self._announce(transition=record)
+            transitions = [record for record in records if type(record) is Transition]
+            for record in transitions if self.param.watchers.get("transition") else transitions[-1:]:
+                self._announce(transition=record)
             if self._faces:
                 for name in changed:
                     if face := self._faces.get(name):

@@ -19,7 +19,7 @@ from orchestrator_app.model import Board, folding
 from orchestrator_app.operators import default_operator
 from orchestrator_app.policy.fit import misfits
 from orchestrator_app.repeats import cause_of
-from orchestrator_app.requests import KINDS, Request
+from orchestrator_app.requests import KINDS, Request, prepared
 from orchestrator_app.scheduler import OVER, Scheduler
 from orchestrator_app.settings import FILE_NAME, Project
 from orchestrator_app.stopping import Stop
@@ -159,6 +159,11 @@ class Orchestrator:
         asked = {"kind": kind, "unit": unit, "version": version, "args": args}
         cause = new_cause() if key is None else cause_of(key, actor, asked)
         request = Request(kind, unit, actor, args, cause, version)
+        try:
+            request.args = prepared(kind, args, self.project)
+        except OrchError as error:
+            request.future.set_exception(error)
+            return request.future
         scheduler.put(request)
         return request.future
 

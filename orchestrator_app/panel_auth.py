@@ -61,7 +61,6 @@ def use_provider(name: str, given: Mapping[str, str]) -> None:
     """What `panel serve` does with its options for a login provider. Raises UsageError."""
     if name not in AUTH_PROVIDERS:
         raise UsageError(f"no login provider {name}; Panel knows {', '.join(sorted(AUTH_PROVIDERS))}.")
-    hide_secrets()
     config.oauth_provider = name
     for key, value in given.items():
         setattr(config, key, _parameters(value) if key == "oauth_extra_params" else value)

@@ -432,6 +432,8 @@ class Scheduler:
         for row in records:
             if type(row) is not Transition:
                 continue
+            if row.trigger is Trigger.SUBMIT:
+                continue  # nothing follows outside, and the queue has it since it was decided
             moved[row.unit] = None
             unit = self.board.row(row.unit)
             if row.trigger is Trigger.START and unit.attempt == row.attempt:

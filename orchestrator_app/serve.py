@@ -35,7 +35,7 @@ from orchestrator_app.edge import MAX_BODY, MAX_MESSAGE, Edge, who_in
 from orchestrator_app.errors import NoServerError, OrchError
 from orchestrator_app.loop_watch import LoopWatch
 from orchestrator_app.orchestrator import Orchestrator
-from orchestrator_app.panel_auth import stand_behind_edge, use_provider
+from orchestrator_app.panel_auth import hide_secrets, stand_behind_edge, use_provider
 from orchestrator_app.settings import Project
 from orchestrator_app.stopping import Signals, Stop, say
 
@@ -90,6 +90,7 @@ class Serving:
         `host`: the address it listens on; `page_path`: where its dashboard is."""
         app, port = server._tornado, server.port
         self._server, self._page_path = server, page_path
+        hide_secrets()  # before anything is started that inherits the environment
         open_files.raise_limit()
         open_files.rest_when_reached(server)
         host = reachable(host)

@@ -174,8 +174,8 @@ def markdown(routes: Sequence[Route]) -> str:
         "## GET /metrics",
         "",
         "Outside the prefix, with the token (Prometheus: `authorization: {credentials_file: …/.orchestrator/token}`):",
-        "units by status, transitions, the time of commits, steps, dispatch and feeds, the age of the queue, attempts,",
-        "tokens, cost.",
+        "units by status, transitions, the time of commits, steps and dispatch, the lag of pages and of who listens,",
+        "the age of the queue, attempts, tokens, cost.",
         "",
     ]
     return "\n".join(lines)

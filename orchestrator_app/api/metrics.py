@@ -22,8 +22,8 @@ from orchestrator_app.states import Status
 class Picture(Collector):
     """The model as it is when it is asked for. A scan of the units: some 20 ms for 100,000, off the server's loop."""
 
-    def __init__(self, orchestrator: Orchestrator) -> None:
-        self._orchestrator = orchestrator
+    def __init__(self, orchestrator: Orchestrator, listeners: int) -> None:
+        self._orchestrator, self._listeners = orchestrator, listeners
 
     def collect(self) -> Iterator[Metric]:
         board, status = self._orchestrator.board, self._orchestrator.status()
@@ -57,6 +57,7 @@ class Picture(Collector):
             ("orch_slots", "How many attempts may run at once", status["slots"]),
             ("orch_dispatch_paused", "1 while nothing new is started because an operator said so", _flag(status)),
             ("orch_healthy", "1 while all works as it should", float(status["state"] == "ok")),
+            ("orch_listeners", "Sockets that are open at /ws", self._listeners),
             ("orch_log_seq", "The number of the newest record of the log", status["seq"]),
             ("orch_disk_free_bytes", "Free space where the log lies", shutil.disk_usage(self._state).free),
         ):
@@ -81,14 +82,14 @@ def _epoch(moment: Any) -> float:
     return moment.replace(tzinfo=UTC).timestamp()
 
 
-def _text(orchestrator: Orchestrator) -> bytes:
+def _text(orchestrator: Orchestrator, listeners: int) -> bytes:
     registry = CollectorRegistry()
-    registry.register(Picture(orchestrator))
+    registry.register(Picture(orchestrator, listeners))
     return generate_latest(REGISTRY) + generate_latest(registry)
 
 
 async def metrics(call: Call) -> Any:
-    text = await call.aside(_text, call.orchestrator)
+    text = await call.aside(_text, call.orchestrator, call.server.changes.tail.listening)
     return Answer(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
 from http.client import responses
 from typing import Any
 
@@ -27,6 +27,8 @@ from orchestrator_app.operators import default_operator, is_operator
 PREFIX = "/api/v1"
 REFUSES = (404, 409, 422, 504)
 """With what the scheduler may refuse a request: `refuses` of the routes that send one."""
+LARGE = 64 * 1024
+"""Bytes of a body that is read off the server's loop."""
 PATIENCE = 30.0
 """Seconds to wait for the scheduler's word on a request."""
 
@@ -62,7 +64,7 @@ class Field:
         try:
             self._validate(value)
         except fastjsonschema.JsonSchemaException as error:
-            raise UsageError(f'{what} "{self.name}" {_wrong(error)}: {self.meaning}') from None
+            raise UsageError(f'{what} "{self.name}" {_wrong(error, value)}: {self.meaning}') from None
         return int(value) if self.kind == "integer" else value
 
 
@@ -112,6 +114,7 @@ class Call:
     key: str | None
     accepts: str
     gone: threading.Event  # set when the client has closed the connection
+    large: bool  # whether so much was sent that looking at it would hold up the server's loop
 
     @property
     def orchestrator(self) -> Any:
@@ -119,7 +122,9 @@ class Call:
 
     async def request(self, kind: str, unit: str | None = None, **args: Any) -> dict[str, Any]:
         """Queue a request for the scheduler and wait for what it says."""
-        future = self.orchestrator.request(kind, unit, actor=self.actor, version=self.version, key=self.key, **args)
+        said = {"actor": self.actor, "version": self.version, "key": self.key, **args}
+        ask = partial(self.orchestrator.request, kind, unit, **said)
+        future = await self.aside(ask) if self.large else ask()
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), PATIENCE)
         except TimeoutError:
@@ -127,7 +132,7 @@ class Call:
 
     async def aside(self, work: Callable[..., Any], *args: Any) -> Any:
         """Run what may block (SQL, files, git) off the server's loop."""
-        return await asyncio.get_running_loop().run_in_executor(None, work, *args)
+        return await _aside(work, *args)
 
     def unit(self) -> Any:
         """The unit that the path names. Raises NotFoundError."""
@@ -163,19 +168,22 @@ class ApiHandler(RequestHandler):
         if "edge" not in self.application.settings or "serving" not in self.application.settings:
             raise HTTPError(503, reason="The orchestrator is not running in this server")
         with self.application.settings["serving"].answering():
-            call = self._call(route)
+            large = len(self.request.body) > LARGE
+            body = await _aside(self._body, route) if large else self._body(route)
+            call = self._call(route, body, large)
             self._asked = route, call
             answer = await route.answer(call)
             with suppress(StreamClosedError):
                 await self._write(answer if isinstance(answer, Answer) else Answer(answer))
 
-    def _call(self, route: Route) -> Call:
+    def _call(self, route: Route, body: dict[str, Any], large: bool) -> Call:
         server = self.application.settings["serving"]
         return Call(
             server=server,
             name=self.path_args[0] if self.path_args else "",
             query=self._query(route),
-            body=self._body(route),
+            body=body,
+            large=large,
             actor=self._actor(),
             version=self._version(route),
             key=self.request.headers.get("Idempotency-Key"),
@@ -291,6 +299,10 @@ class UnknownPath(ApiHandler):
         raise HTTPError(404, reason=f"No such path; {PREFIX}/openapi.json describes the API")
 
 
+def _aside(work: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+    return asyncio.get_running_loop().run_in_executor(None, work, *args)
+
+
 def as_json(value: Any) -> str:
     return json.dumps(value, default=as_plain)
 
@@ -310,13 +322,24 @@ def as_plain(value: Any) -> Any:
     return str(value)
 
 
-def _wrong(error: fastjsonschema.JsonSchemaException) -> str:
+def _wrong(error: fastjsonschema.JsonSchemaException, whole: Any) -> str:
     """What is wrong with a value, without a regular expression."""
+    where = _place(error.path[1:], whole)
     if error.rule in ("pattern", "enum", "anyOf"):
         shown = as_json(error.value)
         known = f"; there are {', '.join(error.rule_definition)}" if error.rule == "enum" else ""
-        return f"can't be {shown if len(shown) <= 100 else shown[:97] + '...'}{known}"
-    return error.message.removeprefix("data").strip()[:300]
+        return f"{where}can't be {shown if len(shown) <= 100 else shown[:97] + '...'}{known}"
+    return where + error.message.removeprefix(error.name).strip()[:300]
+
+
+def _place(path: Sequence[str], whole: Any) -> str:
+    """Where in a value something is wrong: `number 7 (its name), "labels", number 2 `; nothing for the value itself."""
+    words = [f'"{word}"' if not word.isdecimal() else f"number {int(word) + 1:,}" for word in path]
+    if words and isinstance(whole, list):
+        entry = whole[int(path[0])]
+        name = entry.get("name") if isinstance(entry, dict) else None
+        words[0] += f" ({name[:100]})" if isinstance(name, str) and name.isprintable() else ""
+    return ", ".join(words) + " " if words else ""
 
 
 def _from_text(known: Field, text: str) -> Any:

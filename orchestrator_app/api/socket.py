@@ -47,8 +47,11 @@ LONGEST = 2 * MAX_LINE
 BUFFER = 128 * 1024
 """Bytes that the system may hold for a client."""
 
-WRONG, GOING, FAILED, OVER = 4400, 1001, 1011, 4409
-"""Why a socket is closed: wrong words, the server stops, it failed, the attempt is over."""
+MOST, MOST_OF_ONE = 1_000, 8
+"""Sockets that may be open at once: of those who listen, together, and of one attempt."""
+
+WRONG, GOING, FAILED, OVER, FULL = 4400, 1001, 1011, 4409, 1013
+"""Why a socket is closed: wrong words, the server stops, it failed, the attempt is over, there are too many."""
 
 
 class OwnSocket(PathMatches):
@@ -64,6 +67,7 @@ class Socket(WebSocketHandler):
     _speaking: asyncio.Task[None] | None = None
     _place: Place | None = None
     _attempt: AttemptChannel | None = None
+    owner: tuple[str, int] | None = None  # the attempt that it belongs to
 
     async def prepare(self) -> None:
         if "edge" not in self.application.settings or "serving" not in self.application.settings:
@@ -88,11 +92,22 @@ class Socket(WebSocketHandler):
         self._woken = asyncio.Event()
         # The system's buffers count as well: left to itself it gives megabytes to a client that never reads.
         self.ws_connection.stream.socket.setsockopt(SOL_SOCKET, SO_SNDBUF, BUFFER)
-        of = self.application.settings["edge"].attempt_of(self.request)
+        self.owner = of = self.application.settings["edge"].attempt_of(self.request)
         self._attempt = None if of is None else AttemptChannel(self._server, *of)
         self._spoke_at = self._loop.time()
-        self._tail.join(self)
+        self._full = self._too_many()
+        if not self._full:
+            self._tail.join(self)
         self._speaking = asyncio.ensure_future(self._speak())
+
+    def _too_many(self) -> str:
+        """Why there may be no more of this kind; empty while there may."""
+        most, who = (
+            (MOST, "clients listen") if self.owner is None else (MOST_OF_ONE, "sockets of this attempt are open")
+        )
+        if self._tail.count(self.owner) < most:
+            return ""
+        return f"{most:,} {who} already, and there may be no more: close one and come back"
 
     def wake(self) -> None:
         self._woken.set()
@@ -128,7 +143,9 @@ class Socket(WebSocketHandler):
     async def _conversation(self) -> None:
         if self._tail.closed:
             raise asyncio.CancelledError
-        if self._attempt is not None:
+        if self._full:
+            await self._refuse(FULL, self._full)
+        elif self._attempt is not None:
             await self._serve_attempt(self._attempt)
         else:
             self._place = self._begin()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator_app.api.messages import AGENT, TOPICS
-from orchestrator_app.api.socket import FAILED, GOING, LONGEST, OVER, QUIET, SHOWN, WRONG
+from orchestrator_app.api.socket import FAILED, FULL, GOING, LONGEST, MOST, MOST_OF_ONE, OVER, QUIET, SHOWN, WRONG
 from orchestrator_app.api.tail import BEHIND
 from orchestrator_app.reports import SPOKEN
 
@@ -47,6 +47,7 @@ def socket_markdown() -> str:
         WRONG: "the address's words are wrong (an error message before it says which)",
         OVER: "the attempt is over",
         GOING: "the server stops: come back with `since`",
+        FULL: f"{MOST:,} clients listen already, or {MOST_OF_ONE} sockets of one attempt are open: come back later",
         FAILED: "the server failed; its log says why",
     }
     lines = [

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from orchestrator_app import metrics
 from orchestrator_app.api.messages import frames_of, row_of
 from orchestrator_app.store.records import Record
 
@@ -45,6 +46,8 @@ def piece_of(row: Mapping[str, Any]) -> Piece:
 
 
 class Listener(Protocol):
+    owner: Any  # listeners are counted by whose they are
+
     def wake(self) -> None:
         """There is something new."""
 
@@ -110,6 +113,7 @@ class Tail:
         self._reaching = asyncio.Lock()
         self._due = False  # a round is scheduled, or under way
         self._woken_at = float("-inf")
+        self._noted_at = 0.0  # when what is due was committed, the first of it
         self._end_watch: Any = None
 
     def join(self, listener: Listener) -> None:
@@ -127,6 +131,15 @@ class Tail:
             self._end_watch()
             self._end_watch = None
             self.frames = Frames(self.frames.head)
+
+    @property
+    def listening(self) -> int:
+        """How many listeners there are."""
+        return len(self._listeners)
+
+    def count(self, owner: Any) -> int:
+        """How many listeners an owner has."""
+        return sum(listener.owner == owner for listener in self._listeners)
 
     async def reach_back(self, cursor: int, fetch: Callable[[int, int], Sequence[Mapping[str, Any]]]) -> bool:
         """Whether what is behind `cursor` is here, after a look at the log if it is not far from what is here.
@@ -153,7 +166,7 @@ class Tail:
         with self._lock:
             if self._due:
                 return
-            self._due = True
+            self._due, self._noted_at = True, self._loop.time()
         self._loop.call_soon_threadsafe(self._begin_round)
 
     def _begin_round(self) -> None:
@@ -176,6 +189,7 @@ class Tail:
             self._loop.call_soon(self._round)
         else:
             self._woken_at = self._loop.time()
+            metrics.LISTEN.observe(self._woken_at - self._noted_at)
         for listener in list(self._listeners):
             listener.wake()
 

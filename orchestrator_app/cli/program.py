@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
 import click
 
+from orchestrator_app.cli.completing import directories
 from orchestrator_app.cli.place import Place
 from orchestrator_app.cli.text import one_line
 from orchestrator_app.errors import OrchError
@@ -29,6 +28,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Watch": {
         **{"ls": "watching", "ps": "watching", "show": "watching", "story": "watching"},
         **{"logs": "output", "diff": "watching", "events": "events", "wait": "waiting"},
+        **{"sessions": "summing", "conflicts": "summing", "errors": "summing", "budget": "summing"},
     },
     "Decide": {
         **{"attention": "deciding", "answer": "deciding", "approve": "deciding", "reject": "deciding"},
@@ -38,14 +38,24 @@ SECTIONS: dict[str, dict[str, str]] = {
         **{"cancel": "holding", "pause": "holding", "resume": "holding", "restart": "holding", "reopen": "holding"},
     },
     "History": {"query": "history", "export": "history"},
-    "Keep": {"check": "keeping", "backup": "keeping", "restore": "keeping"},
+    "Keep": {"check": "keeping", "backup": "keeping", "restore": "keeping", "completion": "keeping"},
     "For agents": {"emit": "emitting"},
 }
 MODULES = {name: module for commands in SECTIONS.values() for name, module in commands.items()}
 
 
+class EnoughRead(Exception):
+    """Whoever reads our output has gone. Click would end the process with 1, which means that something failed."""
+
+
 class Commands(click.Group):
     """Finds each command in its module, so that only what runs is loaded."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise EnoughRead from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(MODULES)
@@ -78,7 +88,10 @@ class Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option(
-    "--project", metavar="DIR", help="The project's directory; else $ORCH_PROJECT, else found from here upwards."
+    "--project",
+    metavar="DIR",
+    shell_complete=directories,
+    help="The project's directory; else $ORCH_PROJECT, else found from here upwards.",
 )
 @click.option("--version", is_flag=True, help="Print the version.")
 @click.pass_context
@@ -105,11 +118,10 @@ def run(arguments: Sequence[str]) -> int:
         code = orch.main(list(arguments), prog_name="orch", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except BrokenPipeError:  # whoever read our output has had enough: nothing to complain about
+    except (EnoughRead, BrokenPipeError):  # nothing to complain about
         _drop_output()
         return 141
-    except (KeyboardInterrupt, click.Abort):
-        print(file=sys.stderr)
+    except click.Abort:  # Click has ended the line in which ^C stands
         return 130
     except OrchError as error:
         return complain(error, error.exit_code)
@@ -140,6 +152,9 @@ def _drop_output() -> None:
 
 
 def _kept_traceback() -> str:
+    import tempfile
+    import traceback
+
     with tempfile.NamedTemporaryFile("w", prefix="orch-error-", suffix=".txt", delete=False) as file:
         traceback.print_exc(file=file)
     return file.name

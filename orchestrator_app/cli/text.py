@@ -17,6 +17,9 @@ from typing import Any, TextIO
 _HOSTILE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
 
+NARROW = 5
+"""Columns that each column of a table keeps on a narrow terminal; those on its right that have no room are left out."""
+
 _PAINT = {
     "RUNNING": "36",
     "DONE": "32",
@@ -88,11 +91,13 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
     cells = [[one_line("" if value is None else value) for value in row] for row in rows]
     widths = [max(width_of(text) for text in column) for column in zip(headers, *cells, strict=True)]
     if sys.stdout.isatty():
+        most = max(1, (columns() + 2) // (NARROW + 2))
+        headers, cells, widths = headers[:most], [row[:most] for row in cells], widths[:most]
         room = columns() - 2 * (len(headers) - 1)
-        while sum(widths) > room and max(widths) > 8:
+        while sum(widths) > room and max(widths) > NARROW:
             widest = widths.index(max(widths))
             second = max([width for at, width in enumerate(widths) if at != widest], default=0)
-            widths[widest] = max(8, min(widths[widest] - 1, max(second, widths[widest] - (sum(widths) - room))))
+            widths[widest] = max(NARROW, min(widths[widest] - 1, max(second, widths[widest] - (sum(widths) - room))))
     lines = []
     for number, row in enumerate([list(headers), *cells]):
         shown = []

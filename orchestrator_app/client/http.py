@@ -36,7 +36,25 @@ class Reply(NamedTuple):
     data: bytes
 
 
-class Client:
+class Source:
+    """What answers GET requests of the API: a running server, or a stopped project's files."""
+
+    def get(self, path: str, *, patience: float = PATIENCE, **query: Any) -> Any:
+        raise NotImplementedError
+
+    def pages(self, path: str, key: str, limit: int | None = None, **query: Any) -> Iterator[dict[str, Any]]:
+        """Every row under `key`, page after page, at most `limit`."""
+        left, place = limit, query
+        while True:
+            answer = self.get(path, **place, limit=min(PAGE, left) if left is not None else PAGE)
+            yield from answer[key]
+            left = None if left is None else left - len(answer[key])
+            if answer["next"] is None or left == 0:
+                return
+            place = {**query, "cursor": answer["next"]}
+
+
+class Client(Source):
     """One running server. Any number of threads may use it.
 
     What it refuses raises Refused or one of its kinds (Conflict, and those that are a UsageError or a NotFoundError
@@ -85,40 +103,34 @@ class Client:
         """Ask for what is no change of units, attention or dispatch. It is sent once."""
         return self._json(self.call("POST", path, body=body or {}, patience=patience))
 
-    def pages(self, path: str, key: str, limit: int | None = None, **query: Any) -> Iterator[dict[str, Any]]:
-        """Every row under `key`, page after page, at most `limit`."""
-        left, place = limit, query
-        while True:
-            answer = self.get(path, **place, limit=min(PAGE, left) if left is not None else PAGE)
-            yield from answer[key]
-            left = None if left is None else left - len(answer[key])
-            if answer["next"] is None or left == 0:
-                return
-            place = {**query, "cursor": answer["next"]}
-
     def changes(self, since: int, *, wait: float = 0.0, **query: Any) -> dict[str, Any]:
         """Records behind `since`, as soon as there are any, or none after `wait` seconds: `records`, `seq`, `more`."""
         return self.get("/feed", since=since, wait=wait, **query, patience=wait + PATIENCE)
 
     # -- changing
 
-    def change(self, path: str, body: dict[str, Any] | None = None, *, version: int | None = None) -> Any:
+    def change(
+        self, path: str, body: dict[str, Any] | None = None, *, version: int | None = None, key: str | None = None
+    ) -> Any:
         """Ask for a change of units, attention or dispatch; it is made once, however often it has to be sent.
 
-        `version`: only if the unit still has that version; Conflict if not."""
+        `version`: only if the unit still has that version; Conflict if not. `key`: a name of this one wish, if the
+        same may be asked for again later; else it gets one."""
         match = {} if version is None else {"If-Match": f'"{version}"'}
-        return self._json(self._until_answered("POST", path, body or {}, match))
+        return self._json(self._until_answered("POST", path, body or {}, match, key))
 
     def patch(self, path: str, body: dict[str, Any], version: int | None) -> Any:
         """Change something, whatever its version (None) or only if it still has that version."""
         match = "*" if version is None else f'"{version}"'
         return self._json(self._until_answered("PATCH", path, body, {"If-Match": match}))
 
-    def _until_answered(self, method: str, path: str, body: dict[str, Any], headers: dict[str, str]) -> Reply:
+    def _until_answered(
+        self, method: str, path: str, body: dict[str, Any], headers: dict[str, str], key: str | None = None
+    ) -> Reply:
         """Send a change, and again where its connection broke in the middle or the server was on its way out: its key
         tells the server that it is the same one. Raises Unanswered that says so where it can't be known whether it was
         made."""
-        headers = {**headers, "Idempotency-Key": os.urandom(16).hex()}
+        headers = {**headers, "Idempotency-Key": key or os.urandom(16).hex()}
         until, pauses = time.monotonic() + RETURN, iter(AGAIN)
         while True:
             try:

@@ -15,14 +15,24 @@ from orchestrator_app.policy import refusals
 from orchestrator_app.repeats import Done
 from orchestrator_app.requests import asking, deciding, holding
 from orchestrator_app.requests.wish import Context, Request
+from orchestrator_app.settings import Project
 
-__all__ = ["KINDS", "WITHOUT_UNIT", "Context", "Request", "carry_out"]
+__all__ = ["KINDS", "WITHOUT_UNIT", "Context", "Request", "carry_out", "prepared"]
+
+
+def prepared(kind: str, args: dict[str, Any], project: Project) -> dict[str, Any]:
+    """The words of a request with all done that takes long and needs no log, so that the scheduler needn't. Any thread.
+
+    Raises an OrchError where the request would be refused whatever the log says."""
+    if kind == "submit" and "units" in args:
+        return {**args, "units": asking.batch_of(args["units"], project)}
+    return args
 
 
 def carry_out(request: Request, draft: Draft, context: Context) -> dict[str, Any]:
     """Write the request's moves into the draft and return its answer. Raises an OrchError when it is refused."""
     if (done := draft.repeated(request.cause)) is not None:
-        return _same_answer(request, done)
+        return _same_answer(request, done, context)
     action = KINDS[request.kind]  # the orchestrator takes no other
     if request.kind not in WITHOUT_UNIT:
         if request.unit is None:
@@ -44,7 +54,7 @@ def carry_out(request: Request, draft: Draft, context: Context) -> dict[str, Any
     return {"unit": unit.name, "status": str(unit.status), "version": unit.version, "seq": draft.next_seq - 1}
 
 
-def _same_answer(request: Request, done: Done) -> dict[str, Any]:
+def _same_answer(request: Request, done: Done, context: Context) -> dict[str, Any]:
     """The answer that a request was given when it came first. Raises KeyReusedError if that one was another wish."""
     if done.cause != request.cause:
         raise KeyReusedError(
@@ -52,7 +62,7 @@ def _same_answer(request: Request, done: Done) -> dict[str, Any]:
         )
     match request.kind:
         case "submit":
-            return {"units": [unit["name"] for unit in request.args["units"]], "seq": done.seq}
+            return {"units": asking.batch_of(request.args["units"], context.project).names, "seq": done.seq}
         case "see" | "dispatch":
             return {**request.args, "seq": done.seq}
     return {"unit": done.unit, "status": str(done.status), "version": done.version, "seq": done.seq}

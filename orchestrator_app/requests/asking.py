@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator_app.errors import IllegalMoveError, NotFoundError, UsageError
 from orchestrator_app.fields import DEFAULTS, check_fields, complete_fields
@@ -16,29 +16,69 @@ from orchestrator_app.settings import Project
 from orchestrator_app.states import Trigger
 
 
-def submit(request: Request, draft: Draft, context: Context, *, units: list[dict[str, Any]]) -> dict[str, Any]:
-    """Add units, all or none. They may name each other as blockers, in any order."""
+class NewUnit(NamedTuple):
+    """A unit to submit: what it is given, its first phase, and the blockers that must be there already."""
+
+    given: dict[str, Any]
+    phase: str
+    blockers: tuple[str, ...]
+
+
+class Batch(NamedTuple):
+    """Units to submit, found right as far as that can be told without the log. `ordered`: each after its blockers."""
+
+    names: list[str]
+    ordered: dict[str, NewUnit]
+
+
+def batch_of(units: object, project: Project) -> Batch:
+    """What takes long about many units is done here, on any thread. Raises UsageError."""
+    if isinstance(units, Batch):
+        return units
     if not isinstance(units, list) or not units:
         raise UsageError("there is no unit to submit: give at least one")
-    asked = [complete_fields(unit) for unit in units]
     new: dict[str, dict[str, Any]] = {}
-    for fields in asked:
-        name = fields["name"]
-        if draft.has(name) or name in new:
+    for number, unit in enumerate(units, 1):
+        try:
+            fields = complete_fields(unit)
+            check_references(fields, project)
+        except UsageError as error:
+            raise _of_many(error, number, units) from None
+        if fields["name"] in new:
+            raise UsageError(f"a work unit {fields['name']!r} exists already, in this very request")
+        new[fields["name"]] = fields
+    order = in_order({name: fields["after"] for name, fields in new.items()})
+    return Batch(list(new), {name: _new_unit(new[name], new, project) for name in order})
+
+
+def _of_many(error: UsageError, number: int, units: list[Any]) -> UsageError:
+    """The refusal of one unit among many, with which one it is."""
+    if len(units) == 1:
+        return error
+    name = units[number - 1].get("name") if isinstance(units[number - 1], Mapping) else None
+    called = f" ({name[:100]})" if isinstance(name, str) and name.isprintable() else ""
+    return UsageError(f"unit {number:,} of {len(units):,}{called}: {error}; none was submitted")
+
+
+def _new_unit(fields: Mapping[str, Any], new: Mapping[str, Any], project: Project) -> NewUnit:
+    given = {key: value for key, value in fields.items() if key != "name" and _is_said(key, value)}
+    given["workflow"] = fields["workflow"]
+    phase = project.workflows[fields["workflow"]].first.name
+    return NewUnit(given, phase, tuple(one for one in fields["after"] if one not in new))
+
+
+def submit(request: Request, draft: Draft, context: Context, *, units: list[dict[str, Any]] | Batch) -> dict[str, Any]:
+    """Add units, all or none. They may name each other as blockers, in any order."""
+    batch = batch_of(units, context.project)
+    for name in batch.names:
+        if draft.has(name):
             raise UsageError(f"a work unit {name!r} exists already: choose another name")
-        new[name] = fields
-        check_references(fields, context.project)
-    for name, fields in new.items():
-        for blocker in fields["after"]:
-            if blocker not in new and not draft.has(blocker):
+        for blocker in batch.ordered[name].blockers:
+            if not draft.has(blocker):
                 raise NotFoundError(f"{name} is to come after {blocker!r}, which doesn't exist: submit that one first")
-    for name in in_order({name: fields["after"] for name, fields in new.items()}):
-        fields = new[name]
-        given = {key: value for key, value in fields.items() if key != "name" and _is_said(key, value)}
-        given["workflow"] = fields["workflow"]
-        phase = context.project.workflows[fields["workflow"]].first.name
-        draft.move(name, Trigger.SUBMIT, actor=request.actor, cause=request.cause, phase=phase, fields=given)
-    return {"units": list(new), "seq": draft.next_seq - 1}
+    for name, new in batch.ordered.items():
+        draft.move(name, Trigger.SUBMIT, actor=request.actor, cause=request.cause, phase=new.phase, fields=new.given)
+    return {"units": batch.names, "seq": draft.next_seq - 1}
 
 
 def _is_said(field: str, value: Any) -> bool:

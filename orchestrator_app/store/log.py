@@ -39,6 +39,10 @@ SCHEMA_VERSION = str(FORMAT)
 _JSON_AT = {
     record: tuple(index for index, name in enumerate(record._fields) if name in JSON_COLUMNS) for record in TABLES
 }
+#: Rows that are given to the database at once: meanwhile no other thread of this process runs.
+SLICE = 1_000
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
 
 
 class Log:
@@ -149,7 +153,7 @@ class Log:
             ((table, rows),) = by_table.items()
             appender = self._appenders[table]
             try:
-                appender.append_rows(rows)
+                _append(appender, rows)
                 appender.flush()
             except (duckdb.Error, OSError):
                 appender.clear()
@@ -158,7 +162,7 @@ class Log:
         self._connection.execute("BEGIN")
         try:
             for table, rows in by_table.items():
-                self._appenders[table].append_rows(rows)
+                _append(self._appenders[table], rows)
                 self._appenders[table].flush()
             self._connection.execute("COMMIT")
         except (duckdb.Error, OSError):
@@ -322,17 +326,22 @@ def _records(cursor: duckdb.DuckDBPyConnection, record: type, since: int, limit:
     cursor.close()
 
 
+def _append(appender: Any, rows: Sequence[tuple]) -> None:
+    for start in range(0, len(rows), SLICE):
+        appender.append_rows(rows[start : start + SLICE])
+
+
 def _to_row(record: Record) -> tuple:
     values = list(record)
     for index in _JSON_AT[type(record)]:
         values[index] = _json(values[index]) if values[index] else "{}"
-    return tuple(_storable(value) if type(value) is str else value for value in values)
+    return tuple([_storable(value) if type(value) is str and not value.isascii() else value for value in values])
 
 
 def _json(value: Any) -> str:
     """JSON as DuckDB takes it: numbers that JSON doesn't know (an agent may say NaN) become text."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
+        return _ENCODER.encode(value)
     except (ValueError, RecursionError):
         return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"), default=str)
 
@@ -349,8 +358,6 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 def _storable(text: str) -> str:
     """Text as DuckDB takes it: without lone surrogates, which come from file names that aren't UTF-8."""
-    if text.isascii():
-        return text
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -101,14 +101,16 @@ def _as_arrow(connection: Any, form: str, limit: int, most: int) -> bytes:
         reader = connection.to_arrow_reader(FETCH)
     from pyarrow import ipc, parquet
 
+    # Arrow has no word for some of DuckDB's types: JSON is text to it.
+    types = {"types": json.dumps([str(column[1]) for column in connection.description])}
     file = io.BytesIO()
     rows, size, truncated = 0, 0, False
     open_writer = ipc.new_stream if form == "arrow" else parquet.ParquetWriter
-    with open_writer(file, reader.schema) as writer:
+    with open_writer(file, reader.schema.with_metadata(types)) as writer:
         for batch in reader:
             kept = batch.slice(0, limit - rows if size <= most else 0)
             truncated = kept.num_rows < batch.num_rows
-            writer.write_batch(kept)
+            writer.write_batch(kept.replace_schema_metadata(types))
             rows, size = rows + kept.num_rows, size + kept.nbytes
             if truncated:
                 break

@@ -15,7 +15,7 @@ import pytest
 from analysis_kit import live_through, make_project, reach, running, serving
 
 from orchestrator_app import connect
-from orchestrator_app.analysis import history as history_module
+from orchestrator_app.connection import tables as history_module
 from orchestrator_app.errors import NoServerError, NotFoundError, OrchError, SettingsError, StoreError, UsageError
 from orchestrator_app.model import Board
 from orchestrator_app.settings import Project

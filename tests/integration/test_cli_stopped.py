@@ -97,13 +97,13 @@ def test_query_prints_tables_csv_and_json(root: Path) -> None:
     sql = "SELECT unit, count(*) AS n, 'a,\"b' AS odd FROM transition WHERE unit <> 'waits' GROUP BY unit ORDER BY unit"
 
     table, objects = run(root, "query", sql), run(root, "query", sql, "--json")
-    comma = run(root, "query", "-", "--csv", stdin=sql)
+    comma = run(root, "query", "-", "--format", "csv", stdin=sql)
 
     assert (table.err, objects.err, comma.err) == ("", "", "")
     assert re.fullmatch(r'unit +n  odd\nasks +\d  a,"b\ndone +\d  a,"b\n', table.out)
     assert [row[0] for row in csv.reader(io.StringIO(comma.out))] == ["unit", "asks", "done"]
     assert [(row["unit"], row["odd"]) for row in objects.json] == [("asks", 'a,"b'), ("done", 'a,"b')]
-    limited = run(root, "query", "SELECT * FROM range(5)", "--limit", "2", "--csv")
+    limited = run(root, "query", "SELECT * FROM range(5)", "--limit", "2", "--format", "csv")
     assert limited.out == "range\n0\n1\n" and "only the first 2 rows" in limited.err
 
 

@@ -15,7 +15,7 @@ import nbformat
 import pytest
 from cli_kit import Server
 
-from orchestrator_app.analysis.history import History
+from orchestrator_app.connection import Connection
 from orchestrator_app.orchestrator import Orchestrator
 from orchestrator_app.settings import load_project
 from orchestrator_app.stopping import Stop
@@ -210,25 +210,31 @@ def test_the_notebook_is_kept_without_outputs() -> None:
     assert all(not cell.outputs and cell.execution_count is None for cell in notebook.cells if cell.cell_type == "code")
 
 
-def test_the_page_on_notebooks_names_everything_that_a_history_offers(
+def test_the_page_on_notebooks_names_everything_that_a_connection_offers(
     played: Played, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = (ROOT / "docs" / "notebooks.md").read_text()
     rows = re.findall(r"^\| `(\w+)(\(.*?\))?` \|", page, re.MULTILINE)
-    offered = {name for name in vars(History) if not name.startswith("_")} | {"board"}
+    offered = {name for name in dir(Connection) if not name.startswith("_")}
 
-    assert {name for name, _ in rows} == offered
+    assert {name for name, _ in rows} == offered and len(rows) == len(offered)
     for name, arguments in rows:
+        known = getattr(Connection, name)
+        assert bool(arguments) == callable(known), name
         if arguments:
-            parameters = list(inspect.signature(getattr(History, name)).parameters.values())[1:]
-            told = ", ".join(
-                each.name + ("" if each.default is each.empty else f"={each.default}") for each in parameters
-            )
-            assert arguments == f"({told})"
+            parameters = list(inspect.signature(known).parameters.values())[1:]
+            told = (each.name + ("" if each.default is each.empty else f"={each.default!r}") for each in parameters)
+            assert arguments == f"({', '.join(told)})", name
 
     monkeypatch.setenv("ORCH_PROJECT", str(played.root))
     names: dict[str, Any] = {}
-    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        exec(block, names)  # fails if the page is wrong
-    names["history"].close()
-    assert "after-slow" in capsys.readouterr().out
+    server = Server(played.root)
+    try:
+        for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+            exec(block, names)  # fails if the page is wrong
+        assert names["view"]().object["DONE"] == 5
+        names["orch"].close()
+    finally:
+        server.end()
+    said = capsys.readouterr().out
+    assert "after-slow" in said and "unit:submit" in said and "unit:finish" in said

@@ -13,13 +13,13 @@ from raw_client import UPGRADE, Client, Running, request_bytes, send
 from socket_kit import Ear, records_of
 from websocket import WebSocketException
 
-from orchestrator_app.analysis.mirror import Mirror
 from orchestrator_app.api import socket as served
 from orchestrator_app.api import tail as tailing
 from orchestrator_app.api.listening import BATCH
 from orchestrator_app.api.socket import Socket
 from orchestrator_app.api.tail import Frames, Tail
 from orchestrator_app.client import Client as ApiClient
+from orchestrator_app.connection.mirror import Mirror
 
 
 @pytest.fixture
@@ -411,3 +411,27 @@ def test_the_socket_of_a_page_is_still_bokehs(client: Client) -> None:
     )
 
     assert (reply.status, reply.header("Sec-WebSocket-Protocol")) == (101, "bokeh")
+
+
+def test_a17_no_more_clients_listen_than_there_may_be_and_a_place_that_is_free_again_is_given(
+    client: Client, tail: Tail, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., Any]
+) -> None:
+    wait_until(lambda: not tail.count(None))
+    monkeypatch.setattr(served, "MOST", 3)
+    ears = [Ear(client) for _ in range(3)]
+    assert all(ear.next() for ear in ears)
+
+    one_more = Ear(client)
+    refusal, end = one_more.next(), one_more.next()
+    ears.pop().end()
+    wait_until(lambda: tail.count(None) == 2)
+    ears.append(Ear(client))
+
+    assert refusal == {
+        "type": "error",
+        "message": "3 clients listen already, and there may be no more: close one and come back",
+    }
+    assert end is None and one_more.code == 1013
+    assert (ears[-1].next() or {}).get("type") == "snapshot"
+    for ear in (*ears, one_more):
+        ear.end()

@@ -14,6 +14,7 @@ from socket_kit import Ear
 from test_edge import METHODS, OPEN, paths_of
 
 from orchestrator_app.agents.channel import attempt_of, attempt_token, say
+from orchestrator_app.api import socket as served
 from orchestrator_app.api.attempts import AttemptChannel
 from orchestrator_app.errors import NotFoundError, OrchError
 
@@ -178,6 +179,19 @@ def test_a3_the_channel_of_an_attempt_stands_behind_the_same_edge(
     reply = send(client.port, request_bytes("GET", "/ws", [*headers.items(), *UPGRADE]))
 
     assert reply.status in (403, 421)
+
+
+def test_a17_an_attempt_has_so_many_sockets_and_takes_none_from_those_who_listen(
+    client: Client, attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "MOST_OF_ONE", 2)
+    monkeypatch.setattr(served, "MOST", 2)
+    greetings = [(attempt.connect().next() or {}).get("type") for _ in range(3)]
+    listener = Ear(client, f"unit={attempt.name}")
+
+    assert greetings == ["snapshot", "snapshot", "error"]
+    assert (listener.next() or {}).get("type") == "snapshot"
+    listener.end()
 
 
 def test_a_token_is_of_one_attempt_and_tells_nothing_of_the_secret() -> None:

@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("analysis", "known_agents", "leftovers"),
     ("keeping",),
     ("api", "dashboard", "init_project"),
+    ("connection",),
     ("serve",),
     ("demo",),
     ("cli",),

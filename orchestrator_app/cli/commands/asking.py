@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from orchestrator_app.cli import text
+from orchestrator_app.cli import completing, text
 from orchestrator_app.cli.client import unit_path
 from orchestrator_app.cli.commands import json_option, name_argument
 from orchestrator_app.cli.place import Place
@@ -21,16 +21,30 @@ def field_options(command: Any) -> Any:
     for option in reversed(
         (
             click.option("-p", "--prompt", metavar="TEXT", help="What is asked."),
-            click.option("--prompt-file", metavar="FILE", help="What is asked, from a file; - is standard input."),
             click.option(
-                "--after", metavar="NAME", multiple=True, help="A unit that must be DONE before; many with commas."
+                "--prompt-file",
+                metavar="FILE",
+                shell_complete=completing.files,
+                help="What is asked, from a file; - is standard input.",
+            ),
+            click.option(
+                "--after",
+                metavar="NAME",
+                multiple=True,
+                shell_complete=completing.units(),
+                help="A unit that must be DONE before; many with commas.",
             ),
             click.option(
                 "--touches", metavar="GLOB", multiple=True, help="Files that it will change, as in 'src/auth/**'."
             ),
             click.option("--priority", type=int, metavar="N", help="Higher starts first; 0 unless said otherwise."),
             click.option("--label", metavar="WORD", multiple=True, help="To find and to limit units by."),
-            click.option("--agent", metavar="NAME", help="Runs every phase, in place of the phases' own agents."),
+            click.option(
+                "--agent",
+                metavar="NAME",
+                shell_complete=completing.agents,
+                help="Runs every phase, in place of the phases' own agents.",
+            ),
             click.option("--timeout", type=float, metavar="SECONDS", help="How long one attempt may take."),
             click.option("--retries", type=int, metavar="N", help="Automatic attempts after a failed one."),
         )
@@ -73,9 +87,9 @@ def _text_of(file: str) -> str:
 
 
 @click.command("submit", short_help="Add a work unit.")
-@name_argument
+@click.argument("name", metavar="NAME")
 @field_options
-@click.option("--workflow", metavar="NAME", help="A workflow of the settings.")
+@click.option("--workflow", metavar="NAME", shell_complete=completing.workflows, help="A workflow of the settings.")
 @json_option
 @click.pass_obj
 def submit_command(place: Place, name: str, as_json: bool, **given: Any) -> None:
@@ -91,7 +105,7 @@ def submit_command(place: Place, name: str, as_json: bool, **given: Any) -> None
 
 
 @click.command("import", short_help="Add many work units from a file.")
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", shell_complete=completing.files)
 @json_option
 @click.pass_obj
 def import_command(place: Place, file: str, as_json: bool) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from orchestrator_app.cli import text
+from orchestrator_app.cli import completing, text
 from orchestrator_app.cli import watch as live
 from orchestrator_app.cli.client import unit_path
-from orchestrator_app.cli.commands import json_option, name_argument, watch_option
+from orchestrator_app.cli.commands import json_option, name_argument, needing_argument, watch_option
 from orchestrator_app.cli.commands.watching import item_lines
 from orchestrator_app.cli.place import Place
 from orchestrator_app.cli.source import Live, open_source
@@ -18,7 +18,7 @@ from orchestrator_app.fields import check_name
 
 
 @click.command("attention", short_help="What needs a person now.")
-@click.argument("names", metavar="[NAME...]", nargs=-1)
+@click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=completing.units("NEEDS_ATTENTION"))
 @watch_option
 @json_option
 @click.pass_obj
@@ -73,7 +73,7 @@ item_option = click.option("--item", type=int, metavar="N", help="The attention 
 
 
 @click.command("answer", short_help="Answer a unit's question.")
-@name_argument
+@needing_argument
 @click.argument("answer", metavar="TEXT")
 @item_option
 @json_option
@@ -84,7 +84,7 @@ def answer_command(place: Place, name: str, answer: str, item: int | None, as_js
 
 
 @click.command("approve", short_help="Approve what a unit asks approval for.")
-@name_argument
+@needing_argument
 @item_option
 @json_option
 @click.pass_obj
@@ -94,7 +94,7 @@ def approve_command(place: Place, name: str, item: int | None, as_json: bool) ->
 
 
 @click.command("reject", short_help="Reject it; the phase runs again.")
-@name_argument
+@needing_argument
 @click.option("-f", "--feedback", metavar="TEXT", help="What to do differently; the next attempt gets it.")
 @item_option
 @json_option
@@ -105,8 +105,10 @@ def reject_command(place: Place, name: str, feedback: str | None, item: int | No
 
 
 @click.command("resolve", short_help="Rule on a conflict between two units.")
-@name_argument
-@click.option("--with", "other", metavar="OTHER", required=True, help="The other unit.")
+@needing_argument
+@click.option(
+    "--with", "other", metavar="OTHER", required=True, shell_complete=completing.units(), help="The other unit."
+)
 @click.argument("ruling", type=click.Choice(["serialize", "parallelize"]))
 @item_option
 @json_option
@@ -121,8 +123,10 @@ def resolve_command(place: Place, name: str, other: str, ruling: str, item: int 
 
 
 @click.command("retry", short_help="Make another attempt.")
-@name_argument
-@click.option("--phase", metavar="PHASE", help="From this phase; else from the present one.")
+@needing_argument
+@click.option(
+    "--phase", metavar="PHASE", shell_complete=completing.phases, help="From this phase; else from the present one."
+)
 @click.option("-f", "--feedback", metavar="TEXT", help="What to do differently; the next attempt gets it.")
 @item_option
 @json_option
@@ -135,7 +139,7 @@ def retry_command(
 
 
 @click.command("accept", short_help="Close a unit as done.")
-@name_argument
+@needing_argument
 @click.option("--reason", metavar="TEXT", required=True, help="Why it counts as done; it goes into the log.")
 @item_option
 @json_option
@@ -148,7 +152,7 @@ def accept_command(place: Place, name: str, reason: str, item: int | None, as_js
 @click.command("comment", short_help="Say something to a unit's next attempt.")
 @name_argument
 @click.argument("comment", metavar="TEXT")
-@click.option("--file", metavar="PATH", help="The file that it is about.")
+@click.option("--file", metavar="PATH", shell_complete=completing.files, help="The file that it is about.")
 @click.option("--line", type=click.IntRange(1), metavar="N", help="The line of that file.")
 @json_option
 @click.pass_obj

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from orchestrator_app.cli import text
+from orchestrator_app.cli import completing, text
 from orchestrator_app.cli.commands import json_option
 from orchestrator_app.cli.place import Place
 from orchestrator_app.cli.returning import Returning
@@ -16,7 +16,7 @@ from orchestrator_app.cli.source import Live, open_source
 
 @click.command("events", short_help="What happened last, or with -f what happens.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
-@click.option("--unit", metavar="NAME", help="Only about this unit.")
+@click.option("--unit", metavar="NAME", shell_complete=completing.units(), help="Only about this unit.")
 @click.option(
     "--since", type=click.IntRange(0), metavar="SEQ", help="All records behind this number, not only the newest."
 )

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from orchestrator_app.cli import text
+from orchestrator_app.cli import completing, text
 from orchestrator_app.cli.client import Refused, unit_path
-from orchestrator_app.cli.commands import json_option
+from orchestrator_app.cli.commands import json_option, names_argument, some_names_argument
 from orchestrator_app.cli.source import Live
 from orchestrator_app.errors import NotFoundError, UsageError
 from orchestrator_app.fields import check_name
@@ -53,8 +53,11 @@ def names_or_dispatch(
     return True
 
 
-names_argument = click.argument("names", metavar="NAME...", nargs=-1, required=True)
-some_names_argument = click.argument("names", metavar="[NAME...]", nargs=-1)
+def names_in(status: str) -> Any:
+    """Names of which those in a status are offered."""
+    return click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=completing.units(status))
+
+
 reason_option = click.option("--reason", metavar="TEXT", help="Why; it stands in the unit's story.")
 
 
@@ -83,7 +86,7 @@ def pause_command(
 
 
 @click.command("resume", short_help="Let paused units go on, or all starts.")
-@some_names_argument
+@click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=completing.units("PAUSED"))
 @click.option("--dispatch", is_flag=True, help="Start attempts again.")
 @reason_option
 @json_option
@@ -97,7 +100,7 @@ def resume_command(
 
 
 @click.command("restart", short_help="Stop running attempts and let their phases start again.")
-@names_argument
+@names_in("RUNNING")
 @reason_option
 @json_option
 @click.pass_context
@@ -107,7 +110,7 @@ def restart_command(context: click.Context, names: tuple[str, ...], reason: str 
 
 
 @click.command("reopen", short_help="Take cancelled units back.")
-@names_argument
+@names_in("CANCELLED")
 @reason_option
 @json_option
 @click.pass_context

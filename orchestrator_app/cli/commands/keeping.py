@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from orchestrator_app.claim import server_info
-from orchestrator_app.cli import text
+from orchestrator_app.cli import completing, text
 from orchestrator_app.cli.commands import json_option
 from orchestrator_app.cli.place import Place
 from orchestrator_app.cli.source import open_source
@@ -19,7 +19,7 @@ COPY_PATIENCE = 3600.0
 
 
 @click.command("backup", short_help="Write the whole log into one file.")
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", shell_complete=completing.files)
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @json_option
 @click.pass_obj
@@ -51,7 +51,7 @@ def backup_command(place: Place, file: str, force: bool, as_json: bool) -> None:
 
 
 @click.command("restore", short_help="Put a backup in the place of the log.")
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", shell_complete=completing.files)
 @json_option
 @click.pass_obj
 def restore_command(place: Place, file: str, as_json: bool) -> None:
@@ -106,3 +106,16 @@ def _repair(place: Place, as_json: bool) -> int:
     answer = keeping.repair(place.state)
     text.show(answer, as_json, lambda _: "\n".join(map(text.one_line, answer["told"])))
     return 1 if answer["lost"] else 0
+
+
+@click.command("completion", short_help="Let a shell complete commands and names when Tab is pressed.")
+@click.argument("shell", type=click.Choice(completing.SHELLS))
+def completion_command(shell: str) -> None:
+    """Print the script by which a shell completes commands, options, names of units and statuses.
+
+    \b
+    bash:  echo 'eval "$(orch completion bash)"' >> ~/.bashrc
+    zsh:   echo 'eval "$(orch completion zsh)"' >> ~/.zshrc
+    fish:  orch completion fish > ~/.config/fish/completions/orch.fish
+    """
+    print(completing.script(shell))

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from orchestrator_app.cli import text
+from orchestrator_app.cli import completing, text
 from orchestrator_app.cli.commands import json_option
 from orchestrator_app.cli.commands.watching import check_status, progress
 from orchestrator_app.cli.returning import Returning
@@ -87,11 +87,11 @@ class Waited:
 
 
 @click.command("wait", short_help="Wait until units are DONE.")
-@click.argument("names", metavar="NAME...", nargs=-1)
+@click.argument("names", metavar="NAME...", nargs=-1, shell_complete=completing.units())
 @click.option("--all", "every", is_flag=True, help="Every unit that is there now and has not ended.")
 @click.option(
     "--for", "goal", metavar="STATUS", default="DONE", show_default=True,
-    help="Wait for this status instead; for one of several with commas.",
+    help="Wait for this status instead; for one of several with commas.", shell_complete=completing.statuses,
 )  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Give up after so long.")
 @click.option("--patient", is_flag=True, help="Go on where one needs attention: say what it asks, and wait for more.")

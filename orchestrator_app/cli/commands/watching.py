@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from orchestrator_app.cli import text
+from orchestrator_app.cli import completing, text
 from orchestrator_app.cli import watch as live
 from orchestrator_app.cli.commands import json_option, name_argument, names_argument, watch_option
 from orchestrator_app.cli.place import Place
@@ -27,7 +27,7 @@ def check_status(status: str | None) -> str | None:
 
 
 @click.command("ls", short_help="List work units.")
-@click.option("--status", metavar="STATUS", help="Only those in this status.")
+@click.option("--status", metavar="STATUS", shell_complete=completing.statuses, help="Only those in this status.")
 @click.option("--label", metavar="WORD", help="Only those with this label.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many.")
 @watch_option

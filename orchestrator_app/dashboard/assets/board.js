@@ -26,7 +26,7 @@ export default function make(app, args) {
     } })
   const group = choice("Columns", GROUPS, "group"), sort = choice("Order", SORTS, "sort")
   const counted = h("span", { class: "count matching", role: "status" })
-  const selectAll = h("button", { class: "quiet", hidden: true, onclick: () => bar.selectAll() })
+  const selectAll = h("button", { class: "quiet acts", hidden: true, onclick: () => bar.selectAll() })
   const keys = h("span", { class: "hint keys" }, "Keys: arrows or j k move, x selects, Enter opens, / filters")
   const tools = h("div", { class: "tools" }, search, group.node, sort.node, counted, selectAll, h("span", { class: "gap" }), keys)
   const nothing = h("p", { class: "hint welcome", hidden: true })

@@ -57,6 +57,7 @@ export function start({ model, el }) {
   const app = {
     head: null,
     operator: "",
+    viewer: false, // may look and change nothing; the server sees to it, too
     link,
     show,
     unitLink: (name) => {
@@ -150,6 +151,15 @@ export function start({ model, el }) {
     const next = requestAnimationFrame(done)
   }
 
+  function known(message) {
+    app.operator = message.operator
+    if ("viewer" in message) {
+      app.viewer = message.viewer
+      root.toggleAttribute("data-viewer", message.viewer)
+    }
+    strip.operator(message)
+  }
+
   const onPop = () => { const { page, args } = asked(); open(page, args) }
   window.addEventListener("popstate", onPop)
 
@@ -160,7 +170,7 @@ export function start({ model, el }) {
     else if ("pong" in message) connection.pong(message.latency)
     else if ("done" in message) requests.answered(message)
     else if ("told" in message) { if (message.n === opened) screen?.told?.(message.told) }
-    else if ("operator" in message) { app.operator = message.operator; strip.operator(message.operator, message.refused) }
+    else if ("operator" in message) known(message)
     else if (message.nowhere && message.n === opened) nowhere()
   })
 

@@ -138,6 +138,7 @@ export function makeDiff(app, unit) {
   }
 
   function comment(row, focus = true) {
+    if (app.viewer) return
     if (!open) return app.toast("This unit has ended: no attempt would read a comment.")
     const place = row.dataset.place
     const there = after(row)

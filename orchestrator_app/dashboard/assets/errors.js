@@ -133,7 +133,7 @@ export default function make(app, args) {
       h("p", { class: "errors-title" }, h("span", { class: "badge of-error" }, KINDS[found.kind] ?? found.kind), " ", plain(found.message)),
       h("p", { class: "meta" }, `${found.count.toLocaleString("en")}×, first ${moment(found.first)}, last ${moment(newest.at)}`),
       h("h3", {}, "What to do"), h("p", { class: "errors-advice" }, found.advice),
-      h("div", { class: "buttons" }, newest.unit ? h("button", { onclick: () => app.show("unit", { unit: newest.unit }) }, "Open the unit") : null, n ? retry : null),
+      h("div", { class: "buttons" }, newest.unit ? h("button", { onclick: () => app.show("unit", { unit: newest.unit }) }, "Open the unit") : null, n && !app.viewer ? retry : null),
       h("h3", {}, "The newest"), h("p", { class: "meta" }, newest.unit ? app.unitLink(newest.unit) : "the project",
         newest.phase ? h("span", {}, `${newest.phase}, attempt ${newest.attempt}`) : null, h("span", {}, newest.actor)), whole(newest, found.excerpt),
       h("h3", {}, found.excerpt ? `The end of its output${found.excerpt.whole ? "" : " (the unit's page has all of it)"}` : "Output"),

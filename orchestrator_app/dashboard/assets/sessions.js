@@ -67,7 +67,7 @@ export default function make(app, args) {
 
   // -- the table
 
-  const all = h("input", { type: "checkbox", "aria-label": "Select all sessions shown", onchange: () => choose(settled, all.checked) })
+  const all = h("input", { type: "checkbox", class: "tick", "aria-label": "Select all sessions shown", onchange: () => choose(settled, all.checked) })
   const heads = new Map(COLUMNS.map((one) => {
     const arrow = h("span", { "aria-hidden": "true" })
     return [one.key, { arrow, cell: h("th", { scope: "col", role: "columnheader" }, h("button", { class: "plain", onclick: () => sort(one.key) }, one.title, arrow)) }]

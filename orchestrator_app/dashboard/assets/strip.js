@@ -17,12 +17,13 @@ export function makeStrip(app) {
   const done = h("span", { class: "chip", title: "Units that are done" })
   const you = h("button", { class: "quiet", title: "The name under which your answers and actions stand in the log", onclick: rename })
   const bell = makeBell(app)
-  const pause = h("button", { class: "quiet", onclick: () => app.request("dispatch", null, { paused: !app.head.paused }, pause) })
+  const looking = h("span", { class: "chip", hidden: true, title: "You may look at everything here and change nothing: ask an operator" }, "View only")
+  const pause = h("button", { class: "quiet acts", onclick: () => app.request("dispatch", null, { paused: !app.head.paused }, pause) })
   const fault = h("div", { class: "banner", role: "alert", hidden: true })
   const broken = h("div", { class: "banner", role: "alert", hidden: true })
   const stale = h("div", { class: "banner stale", role: "status", hidden: true })
   const node = h("header", { class: "head" },
-    h("div", { class: "strip" }, connection, attention, slots, done, h("span", { class: "gap" }), bell.node, you, pause), fault, broken, stale)
+    h("div", { class: "strip" }, connection, attention, slots, done, h("span", { class: "gap" }), bell.node, looking, you, pause), fault, broken, stale)
 
   let naming = false
   function rename() {
@@ -63,8 +64,14 @@ export function makeStrip(app) {
       broken.hidden = !words
       text(broken, words)
     },
-    operator(name, refused) {
+    operator({ operator: name, refused, proven, viewer }) {
       text(you, `You: ${name}`)
+      if (viewer !== undefined) {
+        looking.hidden = !viewer
+        you.hidden = viewer && !proven
+        you.disabled = proven
+        if (proven) you.title = "The name that you signed in with; your answers and actions stand in the log under it"
+      }
       if (refused) app.toast("That can't be a name: letters, digits, . _ @ - and at most 64 of them", "error")
       else if (naming) localStorage.setItem(OPERATOR, name)
       naming = false

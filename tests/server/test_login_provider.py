@@ -1,0 +1,165 @@
+"""A login provider (OAuth) that speaks the real protocol on this machine, and servers that believe it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from raw_client import Client, Reply
+from serve_kit import PANEL, Process
+from test_sign_in import ORCH, change
+
+HTML = ("Accept", "text/html")
+FOREIGN = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document"), HTML]
+
+
+class Provider(ThreadingHTTPServer):
+    """Whoever is `user` now signs in without being asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.user = "ana@example.org"
+        self.codes: dict[str, str] = {}
+        self.tokens: dict[str, str] = {}
+        self.asked: list[dict[str, str]] = []
+
+
+class Answers(BaseHTTPRequestHandler):
+    server: Provider
+
+    def do_GET(self) -> None:
+        at = urlsplit(self.path)
+        said = {name: values[0] for name, values in parse_qs(at.query).items()}
+        if at.path == "/authorize":
+            code = secrets.token_urlsafe(8)
+            self.server.codes[code] = self.server.user
+            self.send_response(302)
+            self.send_header("Location", f"{said['redirect_uri']}?{urlencode({'code': code, 'state': said['state']})}")
+            self.end_headers()
+        else:
+            token = self.headers["Authorization"].removeprefix("Bearer ")
+            self._say(200, {"email": self.server.tokens[token]})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        said = {name: values[0] for name, values in parse_qs(body).items()}
+        self.server.asked.append(said)
+        user = self.server.codes.pop(said.get("code", ""), None)
+        if user is None or said.get("client_secret") != "the provider's secret":
+            self._say(400, {"error": "invalid_grant"})
+            return
+        token = secrets.token_urlsafe(8)
+        self.server.tokens[token] = user
+        self._say(200, {"access_token": token, "token_type": "bearer"})
+
+    def _say(self, status: int, what: dict[str, str]) -> None:
+        data = json.dumps(what).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    server = Provider()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def there(client: Client, page: str) -> tuple[str, tuple[str, str]]:
+    """The address to which a browser is sent to sign in, and the cookie it takes there."""
+    reply = client("GET", f"/oauth?next={page}", None, HTML, bearer=False)
+    assert reply.status == 302, reply.body
+    return reply.header("Location") or "", ("Cookie", (reply.header("Set-Cookie") or "").partition(";")[0])
+
+
+def ask_provider(address: str) -> str:
+    """Where the provider sends a browser back to: a path of ours."""
+    at = urlsplit(address)
+    connection = http.client.HTTPConnection(at.hostname or "", at.port or 80, timeout=20)
+    connection.request("GET", f"{at.path}?{at.query}")
+    back = urlsplit(connection.getresponse().headers["Location"])
+    connection.close()
+    return f"{back.path or '/'}?{back.query}"
+
+
+def back(client: Client, path: str, *cookies: tuple[str, str]) -> Reply:
+    """Follow the redirects of our own, as a browser that comes from the provider's site."""
+    for _ in range(4):
+        reply = client("GET", path, None, *FOREIGN, *cookies, bearer=False)
+        if reply.status not in (302, 303):
+            break
+        path = reply.header("Location") or ""
+    return reply
+
+
+@pytest.mark.parametrize("how", ["orch", "panel"])
+def test_a_login_provider_says_who_it_is_and_nothing_else_does(
+    root: Path, start: Callable[..., Process], provider: Provider, how: str
+) -> None:
+    (root / "orchestrator.toml").write_text(
+        (root / "orchestrator.toml").read_text() + '[access]\noperators = ["ana@example.org"]\n'
+    )
+    urls = {"TOKEN_URL": "/token", "AUTHORIZE_URL": "/authorize", "USER_URL": "/user"}
+    extra = json.dumps({name: provider.url + path for name, path in urls.items()})
+    options = ("--oauth-provider", "generic", "--oauth-key", "orch", "--oauth-extra-params", extra)
+    options = ("--address", "0.0.0.0", "--port", "0", *options)
+    if how == "orch":
+        with_secret = ("env", "PANEL_OAUTH_SECRET=the provider's secret", *ORCH)
+        process = start(root, "serve", *options, command=with_secret)
+        page = "/"
+    else:
+        secret = ("--oauth-secret", "the provider's secret", "--cookie-secret", "a secret for cookies")
+        process = start(root, *options, *secret, command=PANEL)
+        page = "/orchestrator_app"
+    client = process.client
+
+    for path in (page, "/api/v1/status", "/metrics", "/ws"):
+        assert client("GET", path, bearer=False).status == 401, path
+    address, state = there(client, page)
+    entered = back(client, ask_provider(address), state)
+    assert entered.status == 200 and f"0;url={page}".encode() in entered.body
+    kept = [value for value in entered.headers["set-cookie"] if '=""' not in value]
+    assert [value.partition("=")[0] for value in kept] == [f"orch_session_{client.port}"]
+    assert {"HttpOnly", "SameSite=Strict"} <= {part.strip() for part in kept[0].split(";")}
+    ana = ("Cookie", kept[0].partition(";")[0])
+    assert client("GET", page, None, ana, bearer=False).status == 200
+    assert change(client, ana, ("X-Orch-Operator", "mallory")) == 200
+
+    # another user, who may only look
+    provider.user = "bo@example.org"
+    address, state = there(client, page)
+    answer = ask_provider(address)
+    entered = back(client, answer, state)
+    bo = ("Cookie", entered.headers["set-cookie"][-1].partition(";")[0])
+    assert client("GET", "/api/v1/status", None, bo, bearer=False).status == 200
+    assert change(client, bo) == 403
+
+    # an answer of the provider counts once, for the browser that asked, and only if it is the provider's
+    assert "orch_session" not in str(back(client, answer, state).headers)
+    address, mine = there(client, page)
+    answer = ask_provider(address)
+    assert "orch_session" not in str(back(client, answer).headers)
+    assert "orch_session" not in str(back(client, answer, there(client, page)[1]).headers)
+    forged = f"/oauth?code=made-up&state={parse_qs(urlsplit(answer).query)['state'][0]}"
+    assert "orch_session" not in str(back(client, forged, mine).headers)
+
+    # a name that can't stand in the log
+    provider.user = "ana\noperator:root"
+    address, state = there(client, page)
+    assert back(client, ask_provider(address), state).status == 403
