@@ -40,6 +40,7 @@ docs: $(READY)
 bench: $(READY_TO_TEST)
 	$(BIN)/python benchmarks/dispatch.py
 	$(BIN)/python benchmarks/feed.py
+	$(BIN)/python benchmarks/start_up.py
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -94,6 +94,16 @@ def test_bash_completes_names_from_the_log_of_a_stopped_project(shell: Path, tmp
     assert pressed(shell, server.root, "show left", "reopen @") == [["left-behind", "left-out"], ["left-out"]]
 
 
+def test_a_reader_of_a_long_list_that_has_had_enough_is_no_error(shell: Path, server: Server) -> None:
+    env = environment(PATH=f"{shell}{os.pathsep}{os.environ['PATH']}")
+    command = "set -o pipefail; orch ls --json | head -1; echo $?; orch ls | head -1; echo $?"
+
+    done = subprocess.run(["bash", "-c", command], cwd=server.root, env=env, capture_output=True, text=True, timeout=60)
+
+    assert done.stdout.splitlines()[:2] == ["[", "141"] and done.stdout.splitlines()[2].startswith("NAME ")
+    assert done.stdout.splitlines()[3] in ("141", "0") and done.stderr == ""  # it may fit into the pipe
+
+
 @pytest.mark.parametrize("trouble", ["no project", "no log", "no settings", "no token", "no answer"])
 def test_tab_offers_nothing_and_says_nothing_where_there_is_nothing_to_ask(
     shell: Path, tmp_path: Path, trouble: str

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 
 import click
@@ -72,6 +74,30 @@ def test_no_command_loads_what_only_a_server_needs(arguments: list[str], tmp_pat
     )
 
     assert not {module.split(".")[0] for module in done.stdout.splitlines()[-1].split()} & HEAVY
+
+
+def test_a_start_costs_no_more_than_ten_bare_pythons() -> None:
+    bare, ours = [sys.executable, "-c", "pass"], [sys.executable, "-m", "orchestrator_app", "--version"]
+
+    best = {id(command): inf for command in (bare, ours)}
+    for command in (bare, ours) * 5:
+        began = time.perf_counter()
+        subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+        best[id(command)] = min(best[id(command)], time.perf_counter() - began)
+
+    assert best[id(ours)] < 10 * best[id(bare)]
+
+
+def test_every_column_keeps_a_few_letters_and_those_without_room_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    rows = [("a-long-name\x1b[2J", "NEEDS_ATTENTION", "漢字漢字漢字", 3)]
+
+    for width in range(1, 100):
+        monkeypatch.setenv("COLUMNS", str(width))
+        lines = text.table(("NAME", "STATUS", "WHAT", "N"), rows).splitlines()
+        assert max(text.width_of(line) for line in lines) <= max(width, 11), width  # one column is never left out
+        assert "\x1b" not in "".join(lines)
 
 
 def test_every_command_of_the_list_is_there_with_a_help_of_its_own() -> None:

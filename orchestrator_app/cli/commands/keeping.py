@@ -8,11 +8,10 @@ from pathlib import Path
 
 import click
 
-from orchestrator_app.claim import server_info
 from orchestrator_app.cli import completing, text
 from orchestrator_app.cli.commands import json_option
 from orchestrator_app.cli.place import Place
-from orchestrator_app.cli.source import open_source
+from orchestrator_app.cli.source import Live, open_source
 
 COPY_PATIENCE = 3600.0
 """Seconds to wait for the server to have copied its files."""
@@ -30,9 +29,9 @@ def backup_command(place: Place, file: str, force: bool, as_json: bool) -> None:
     """
     from orchestrator_app import keeping
 
-    snapshot = None
-    if server_info(place.state) is not None:
-        client = place.client()
+    source, snapshot = open_source(place), None
+    if isinstance(source, Live):
+        client = source.client
 
         def snapshot(folder: str) -> int:
             return client.post("/backup", {"folder": folder}, patience=COPY_PATIENCE)["seq"]

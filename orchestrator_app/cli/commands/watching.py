@@ -222,7 +222,9 @@ def item_lines(item: dict[str, Any]) -> str:
         "stall": [f"orch answer {name} wait", f"orch retry {name}", f"orch cancel {name}"],
         "blocked": [f"orch reopen {item['other']}", f"orch edit {name} --after ''", f"orch cancel {name}"],
     }.get(item["kind"], [f"orch retry {name}", f"orch accept {name} --reason WHY", f"orch cancel {name}"])
-    if item["kind"] == "conflict" and item["other"]:
+    if item["kind"] == "conflict" and not item["other"]:
+        ways = [f"orch retry {name} --phase PHASE -f FEEDBACK", *ways]
+    elif item["kind"] == "conflict":
         ruled = f"orch resolve {name} --with {item['other']}"
         ways = [f"{ruled} serialize", f"{ruled} parallelize", f"orch cancel {name}"]
     body = None if item["title"].endswith(item["text"].strip()) else item["text"]
