@@ -26,7 +26,7 @@ RETURN = 15.0
 AGAIN = (0.1, 0.2, 0.4)
 """Seconds between two looks whether it is back; the last one is repeated."""
 PAGE = 1_000
-MOST = 4 * 1024 * 1024
+MOST = 16 * 1024 * 1024
 """Bytes that the server takes in one request."""
 
 

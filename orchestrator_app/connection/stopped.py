@@ -115,7 +115,18 @@ class Stopped(Source):
         known = {each.name: each for each in route.query}
         words = {name: known[name].check(word, "parameter") for name, word in query.items() if word is not None}
         name = unquote(found[1]) if found.groups() else ""
-        call = Call(self, name, words, {}, "", None, None, "", threading.Event())
+        call = Call(
+            server=self,
+            name=name,
+            query=words,
+            body={},
+            actor="",
+            version=None,
+            key=None,
+            accepts="",
+            gone=threading.Event(),
+            large=False,
+        )
         with ThreadPoolExecutor(1) as thread:  # a notebook's own has a loop already
             answer = thread.submit(asyncio.run, route.answer(call)).result()
         return json.loads(as_json(getattr(answer, "content", answer)))

@@ -13,6 +13,7 @@ from serve_kit import Process
 
 from orchestrator_app.client import Client, Conflict, Refused, Unanswered
 from orchestrator_app.client import http as http_module
+from orchestrator_app.edge import MAX_BODY
 from orchestrator_app.errors import NoServerError, NotFoundError, OrchError, StaleVersionError, UsageError
 
 
@@ -103,6 +104,13 @@ def test_what_the_server_refuses_is_its_own_line_in_the_kind_of_error_that_it_is
         if isinstance(caught.value, Conflict):
             assert caught.value.current["name"] == name and caught.value.current["priority"] == 3
     orch.change(f"/units/{name}/cancel")
+
+
+def test_a_request_that_no_server_takes_is_not_sent(orch: Client) -> None:
+    assert http_module.MOST == MAX_BODY
+
+    with pytest.raises(UsageError, match=r"one request holds at most 16,777,216: send it in parts$"):
+        orch.change("/units", {"name": "large", "prompt": "x" * MAX_BODY})
 
 
 def test_an_address_that_is_no_server_is_refused_or_told_as_what_it_is(running: Any) -> None:
