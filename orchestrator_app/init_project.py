@@ -16,6 +16,7 @@ from orchestrator_app.workspace.git import printable, run_git
 _TITLES = {
     "project": None,
     "server": None,
+    "access": "Who may change something; the server tells people apart behind `--basic-auth` or a login provider only.",
     "retry": "Automatic retries of a failed attempt.",
     "health": "How long a running attempt may be silent before the screens call it stale, or stuck.",
     "workflow": None,
@@ -177,7 +178,10 @@ def settings_text(base: str | None, isolation: str, verify: str | None, agents: 
             if section == "agents.NAME":
                 break
         # Phases show what REVIEW has, workflows a short one; every other section what the table says.
-        example = {"workflows.NAME.phases": ("IMPLEMENT", "MERGE")[: 1 if isolation == "none" else 2]}
+        example = {
+            "workflows.NAME.phases": ("IMPLEMENT", "MERGE")[: 1 if isolation == "none" else 2],
+            "access.operators": ["ada"],
+        }
         default = example.get(setting.name, setting.default)
         if section == "phases.NAME":
             default = {"agent": agents[0].name, "back_to": "IMPLEMENT", **BUILT_IN_PHASES["REVIEW"]}.get(
