@@ -3,7 +3,7 @@
 Whoever reaches this server can run commands, so nothing is served to a request that has not passed, in this order:
 
 1. Host: exactly one, and one of ours. A page whose name was rebound to this machine carries its own name here (421).
-2. Size: a body that announces more than `MAX_BODY` bytes is not read (413).
+2. Size: a body that announces more than `MAX_BODY` bytes is not read (413), and far less where nobody is known yet.
 3. Origin and Sec-Fetch-Site: whatever a browser says comes from elsewhere is refused (403). A plain navigation is let
    through to step 4, where it finds no cookie, because the cookie is SameSite=Strict.
 4. Who it is: a token in `Authorization: Bearer` for programs, a cookie for browsers (401, or the sign-in page).
@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 from bokeh.util.token import get_token_payload
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
-from tornado.web import Application, OutputTransform, RequestHandler
+from tornado.web import Application, OutputTransform, RequestHandler, stream_request_body
 
 from orchestrator_app.access import Access, Who
 from orchestrator_app.agents.channel import attempt_of
@@ -39,6 +39,10 @@ CHANNEL = "/ws"
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a request's body: 10,000 units with 1,600 bytes each."""
+SMALL = 16 * 1024
+"""Bytes of a body from somebody who may not be known yet."""
+MOST_PAGES = 1_000
+"""Pages that are open at once; one costs some hundred kilobytes, and is given back soon after it was left."""
 MAX_MESSAGE = 8 * 1024 * 1024
 """Bytes of one WebSocket message from a browser."""
 
@@ -101,6 +105,8 @@ class Edge:
         self.origins = frozenset(f"http://{host}" for host in self.hosts) | {f"https://{host}" for host in others}
         self.cookie_name = f"orch_session_{port}"
         self._reading = frozenset(reading)
+        self._pages: frozenset[str] = frozenset()
+        self._count_pages: Callable[[], int] = lambda: 0
         self._open = OPEN | {PROVIDER} if access.sign_in.provider else OPEN
 
     # -- in front of the application ---------------------------------------------------------------------------
@@ -113,6 +119,9 @@ class Edge:
         app.add_handlers(".*", [(r"/login", Login, login), (r"/healthz", Healthz, {"health": health})])
         app.add_transform(SecureHeaders)
         app.settings["edge"] = self
+        contexts = app._applications  # a BokehTornado's: by path
+        self._pages = frozenset(path.rstrip("/") + end for path in contexts for end in ("", "/", "/autoload.js"))
+        self._count_pages = lambda: sum(len(context.sessions) for context in contexts.values())
         route = app.find_handler
 
         def find_handler(request: HTTPServerRequest, **kwargs: Any) -> Any:
@@ -130,8 +139,9 @@ class Edge:
         if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
             return Refusal(421, "Unknown host", f"This server answers only to {', '.join(sorted(self.hosts))}.")
         length = headers.get("Content-Length", "0")
-        if length.isdigit() and int(length) > MAX_BODY:
-            return Refusal(413, "Too large", f"A request's body may have {MAX_BODY} bytes at most.")
+        most = SMALL if request.path in self._open else MAX_BODY
+        if (length.isdigit() and int(length) > most) or (most == SMALL and "Transfer-Encoding" in headers):
+            return Refusal(413, "Too large", f"The body of this request may have {most} bytes at most.")
         foreign = self._comes_from_elsewhere(request)
         if foreign is not None:
             return foreign
@@ -154,6 +164,8 @@ class Edge:
                 return Refusal(403, "Origin missing", "A request with a cookie must say where it comes from.")
         if not (who.may_act or request.method in ("GET", "HEAD") or (request.method, request.path) in self._reading):
             return Refusal(403, "Viewers only look", "You may look at everything here and change nothing.")
+        if request.path in self._pages and self._count_pages() >= MOST_PAGES:
+            return Refusal(503, "Too many pages", f"{MOST_PAGES} pages are open: close some, and try again soon.")
         if is_bokehs(request) and "Upgrade" in headers and session_of(request) not in (None, who):
             return Refusal(403, "Not your page", "This page was opened by somebody else: load it anew.")
         return None
@@ -247,11 +259,17 @@ class SecureHeaders(OutputTransform):
         return status_code, headers, chunk
 
 
+@stream_request_body
 class Refused(RequestHandler):
-    """Answers a request that `Edge.judge` stopped: people get the sign-in page, programs a problem document."""
+    """Answers a request that `Edge.judge` stopped: people get the sign-in page, programs a problem document.
+
+    It answers before the body has come, and keeps none of it."""
 
     def initialize(self, refusal: Refusal) -> None:
         self._refusal = refusal
+
+    def data_received(self, chunk: bytes) -> None:
+        pass
 
     def prepare(self) -> None:
         refusal = self._refusal
@@ -263,6 +281,8 @@ class Refused(RequestHandler):
         self.set_status(refusal.status)
         if refusal.status == 401:
             self.set_header("WWW-Authenticate", "Bearer")
+        if refusal.status == 503:
+            self.set_header("Retry-After", "15")
         self.set_header("Content-Type", "application/problem+json")
         self.set_header("Cache-Control", "no-store")
         self.finish(json.dumps({"type": "about:blank", **refusal._asdict()}))

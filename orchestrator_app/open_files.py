@@ -38,7 +38,7 @@ def raise_limit() -> None:
 def rest_when_reached(server: BaseServer) -> None:
     """Have a server that is not yet running accept no connections for a while when it can open no more."""
     http, io_loop = server._http, server.io_loop
-    http.conn_params.header_timeout = PATIENCE
+    http.conn_params.header_timeout = http.conn_params.body_timeout = PATIENCE
     resting = False
 
     def rest(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

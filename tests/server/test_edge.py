@@ -4,11 +4,14 @@ route added later is covered, and fails here if it is open."""
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 
 import pytest
 from raw_client import UPGRADE, Client, Running, request_bytes, send
 from tornado.routing import PathMatches, RuleRouter
+
+from orchestrator_app import edge, open_files
 
 OPEN = {"/healthz", "/login", "/favicon.ico"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -65,20 +68,20 @@ def test_a1_a4_without_a_token_only_the_listed_paths_answer(running: Running, cl
 
 
 def test_a1_a4_a_wrong_token_or_cookie_is_none(running: Running, client: Client, paths: list[str]) -> None:
-    edge = running.serving.edge
-    good = edge.new_cookie()
+    ours = running.serving.edge
+    good = ours.new_cookie()
     expires, way, name, nonce, mac = good.split(".")
     old = f"{int(expires) - 10**8}.{way}.{name}.{nonce}"
     forged = [
         ("Authorization", "Bearer " + client.token[:-1]),
         ("Authorization", "Basic " + client.token),
         ("Authorization", "Bearer"),
-        ("Cookie", f"{edge.cookie_name}={int(expires) + 1}.{way}.{name}.{nonce}.{mac}"),
-        ("Cookie", f"{edge.cookie_name}={expires}.password.{name}.{nonce}.{mac}"),
-        ("Cookie", f"{edge.cookie_name}={expires}.{way}.YW5h.{nonce}.{mac}"),
-        ("Cookie", f"{edge.cookie_name}={old}.{edge.access.mac(old)}"),
-        ("Cookie", f"{edge.cookie_name}={client.token}"),
-        ("Cookie", f"{edge.cookie_name}=.."),
+        ("Cookie", f"{ours.cookie_name}={int(expires) + 1}.{way}.{name}.{nonce}.{mac}"),
+        ("Cookie", f"{ours.cookie_name}={expires}.password.{name}.{nonce}.{mac}"),
+        ("Cookie", f"{ours.cookie_name}={expires}.{way}.YW5h.{nonce}.{mac}"),
+        ("Cookie", f"{ours.cookie_name}={old}.{ours.access.mac(old)}"),
+        ("Cookie", f"{ours.cookie_name}={client.token}"),
+        ("Cookie", f"{ours.cookie_name}=.."),
         ("Cookie", f"orch_session_1={good}"),
     ]
 
@@ -210,6 +213,67 @@ def test_a17_a_body_that_is_too_large_is_not_read(client: Client) -> None:
     reply = send(client.port, announced)
 
     assert reply.status in (400, 413)
+
+
+def test_a17_who_is_not_known_sends_little(client: Client) -> None:
+    form = [("Host", client.host), ("Content-Type", "application/x-www-form-urlencoded")]
+    large = request_bytes("POST", "/login", form, b"token=" + b"x" * edge.SMALL)
+    chunked = request_bytes("POST", "/login", [*form, ("Transfer-Encoding", "chunked")]).replace(
+        b"Content-Length: 0\r\n", b""
+    )
+
+    assert send(client.port, large).status == 413
+    assert send(client.port, chunked + b"0\r\n\r\n").status == 413
+
+
+def test_a17_what_is_refused_is_answered_before_its_body_has_come(client: Client) -> None:
+    announced = request_bytes("POST", "/api/v1/units", [("Host", client.host)])
+    announced = announced.replace(b"Content-Length: 0", b"Content-Length: 4000000")
+
+    assert send(client.port, announced, timeout=5).status == 401
+
+
+def test_a17_no_more_pages_are_opened_than_can_be_kept(
+    running: Running, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "MOST_PAGES", running.serving.edge._count_pages() + 2)
+
+    opened = [client("GET", "/") for _ in range(3)]
+
+    assert [reply.status for reply in opened] == [200, 200, 503]
+    assert opened[-1].header("Retry-After") == "15"
+    assert client("GET", "/autoload.js?bokeh-autoload-element=x").status == 503
+    assert client("GET", "/api/v1/status").status == 200
+
+
+@pytest.mark.parametrize("end", ["headers", "body"])
+def test_a17_a_request_that_trickles_in_is_cut_off(running: Running, client: Client, end: str) -> None:
+    """Every few bytes put off nothing: the whole must have come in time."""
+    whole = request_bytes("POST", "/api/v1/dispatch", [("Host", client.host), client.bearer], b"x" * 1000)
+    sent = whole[:40] if end == "headers" else whole[:-900]
+    limits = running.serving._server._http.conn_params
+    before = limits.header_timeout, limits.body_timeout
+    limits.header_timeout = limits.body_timeout = 0.5
+    try:
+        with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
+            connection.sendall(sent)
+            connection.settimeout(0.05)
+            for _ in range(400):
+                try:
+                    connection.sendall(b"y")
+                    if connection.recv(1) == b"":
+                        break
+                except TimeoutError:
+                    continue
+                except OSError:
+                    break
+            else:
+                pytest.fail("the connection is still open")
+    finally:
+        limits.header_timeout, limits.body_timeout = before
+
+    assert before == (open_files.PATIENCE, open_files.PATIENCE)
+    assert client("GET", "/healthz", bearer=False).status == 200
 
 
 def test_a5_only_loopback_addresses_are_listened_on(running: Running) -> None:
