@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+from tornado.web import HTTPError
+
 from orchestrator_app import analysis, failures
 from orchestrator_app.api.routing import Answer, Call, Field, Route
 from orchestrator_app.api.rows import PAGE, limit_of, paged, place_of
@@ -30,7 +32,22 @@ QUERIES = ThreadPoolExecutor(2, thread_name_prefix="orch-query")
 """Queries may take half a minute each: more than two at once wait here, and hold up no other request."""
 
 
+MOST = 50
+"""Queries that may be under way or wait for their turn."""
+_asked: set[object] = set()
+
+
 async def query(call: Call) -> Any:
+    if len(_asked) >= MOST:
+        raise HTTPError(503, reason=f"{MOST} queries are under way or wait already: ask again in a moment")
+    _asked.add(call.gone)
+    try:
+        return await _query(call)
+    finally:
+        _asked.discard(call.gone)
+
+
+async def _query(call: Call) -> Any:
     limit, wanted = call.body.get("limit") or analysis.LIMIT, call.body.get("format") or _accepted(call.accepts)
     sql, exporter, gone = call.body["sql"], call.orchestrator.exporter, call.gone.is_set
     if wanted in ("arrow", "parquet"):

@@ -31,6 +31,7 @@ LOOK = 0.2
 #: Says whether nobody waits any more; None where somebody always does.
 Gone = Callable[[], bool] | None
 
+NOBODY = "nobody waits for the answer to the query any more: it was stopped"
 _PROGRAM = Path(__file__).with_name("sandbox.py")
 _KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
@@ -88,6 +89,8 @@ def _run(folder: Path, seq: int, sql: str, limit: int, form: str, seconds: float
         "moves": [[source, trigger, target] for (source, trigger), target in MOVES.items()],
         "libraries": str(Path(duckdb.__file__).parents[1]),
     }
+    if gone is not None and gone():
+        raise OrchError(NOBODY)  # it may have waited long for its turn
     child = subprocess.Popen(
         [sys.executable, "-I", str(_PROGRAM)],
         stdin=subprocess.PIPE,
@@ -115,7 +118,7 @@ def _communicate(child: subprocess.Popen, question: bytes, seconds: float, gone:
         except subprocess.TimeoutExpired:
             said = None  # it was taken at the first call
             if gone is not None and gone():
-                raise OrchError("nobody waits for the answer to the query any more: it was stopped") from None
+                raise OrchError(NOBODY) from None
             if time.monotonic() >= until:
                 raise OrchError(f"the query took longer than {seconds:g} s and was stopped: ask for less") from None
 

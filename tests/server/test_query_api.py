@@ -16,6 +16,8 @@ import pyarrow.parquet
 import pytest
 from raw_client import Client, Running, request_bytes
 
+from orchestrator_app.api import questions
+
 
 def test_a_query_sees_what_was_committed_before_it(client: Client, unit: Callable[..., str]) -> None:
     name = unit()
@@ -68,6 +70,16 @@ def test_an_answer_comes_as_arrow_and_as_parquet_with_its_types(client: Client, 
     assert row["moment"] == datetime(2030, 1, 2, 3, 4, 5)
 
 
+@pytest.mark.parametrize(
+    "sql", ["SHOW TABLES", "DESCRIBE unit", "EXPLAIN SELECT 1", "VALUES (1)", "SELECT 1 AS a, 2 AS a"]
+)
+def test_every_statement_that_reads_has_an_answer_in_arrow(client: Client, sql: str) -> None:
+    reply = client.api("POST", "/query", {"sql": sql, "format": "arrow"})
+
+    assert reply.status == 200, reply.body
+    assert pyarrow.ipc.open_stream(io.BytesIO(reply.body)).read_all().num_rows
+
+
 def test_an_empty_answer_still_has_its_columns(client: Client) -> None:
     reply = client.api("POST", "/query", {"sql": "SELECT * FROM unit WHERE false", "format": "arrow"})
 
@@ -77,20 +89,60 @@ def test_an_empty_answer_still_has_its_columns(client: Client) -> None:
     assert reply.header("x-orch-truncated") == "false"
 
 
-def test_a15_a_query_ends_when_its_client_has_gone(client: Client, wait_until) -> None:
-    def asked() -> list[int]:
-        return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and "sandbox.py" in command(pid)]
+BOMB = "SELECT count(*) FROM range(1000000000) a, range(1000000) b"
 
-    sql = "SELECT count(*) FROM range(1000000000) a, range(1000000) b"
-    raw = json.dumps({"sql": sql}).encode()
-    before = set(asked())
+
+def asked() -> set[int]:
+    """The processes that answer queries now."""
+    return {int(pid) for pid in os.listdir("/proc") if pid.isdigit() and "sandbox.py" in command(pid)}
+
+
+def ask(client: Client, sql: str) -> socket.socket:
+    """A client that has asked and not yet heard."""
     headers = [("Host", client.host), client.bearer, ("Content-Type", "application/json")]
-    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
-        connection.sendall(request_bytes("POST", "/api/v1/query", headers, raw))
-        wait_until(lambda: set(asked()) - before)
+    connection = socket.create_connection(("127.0.0.1", client.port), timeout=20)
+    connection.sendall(request_bytes("POST", "/api/v1/query", headers, json.dumps({"sql": sql}).encode()))
+    return connection
 
-    wait_until(lambda: not set(asked()) - before)
+
+def test_a15_a_query_ends_when_its_client_has_gone(client: Client, wait_until) -> None:
+    before = asked()
+    with ask(client, BOMB):
+        wait_until(lambda: asked() - before)
+
+    wait_until(lambda: not asked() - before)
     assert client.api("POST", "/query", {"sql": "SELECT 1"}).status == 200
+
+
+def test_a15_a17_two_queries_run_at_once_the_others_wait_and_hold_up_nothing_else(
+    client: Client, unit: Callable[..., str], wait_until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(questions, "MOST", 4)
+    before = asked()
+    bombs = [ask(client, BOMB) for _ in range(4)]
+    wait_until(lambda: len(asked() - before) == 2)
+
+    refused = client.api("POST", "/query", {"sql": "SELECT 1"})
+    name = unit()
+    wait_until(lambda: client.api("GET", f"/units/{name}").json["status"] == "DONE")
+
+    assert refused.status == 503 and refused.json["detail"].startswith("4 queries are under way or wait already")
+    assert len(running := asked() - before) == 2
+    assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in running} == {min(19, os.nice(0) + 15)}
+    for bomb in bombs:
+        bomb.close()
+    wait_until(lambda: not asked() - before)
+    wait_until(lambda: client.api("POST", "/query", {"sql": "SELECT 1"}).status == 200)
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "arrow", "parquet"])
+def test_a15_rows_without_end_are_cut_in_every_format(client: Client, form: str) -> None:
+    sql = "SELECT i, repeat('x', 1000) AS text FROM range(1000000000000) AS numbers(i)"
+
+    reply = client.api("POST", "/query", {"sql": sql, "format": form, "limit": 2_000})
+
+    assert reply.status == 200 and len(reply.body) < 4_000_000
+    assert reply.json["truncated"] if form == "json" else reply.header("x-orch-truncated") == "true"
 
 
 def command(pid: str) -> str:
