@@ -81,7 +81,8 @@ def _keep_to_loopback(server: BaseServer, sign_in: SignIn) -> str:
     """The address listened on. Panel listens on every interface unless told otherwise: take that back."""
     if server.address:
         return check_host(server.address, sign_in)
-    server._http.stop()
-    server._http = HTTPServer(server._tornado)
+    before = server._http
+    before.stop()
+    server._http = HTTPServer(server._tornado, ssl_options=before.ssl_options, xheaders=before.xheaders)
     server._http.add_sockets(bind_sockets(server.port, HOST))
     return HOST

@@ -92,17 +92,20 @@ class Edge:
         names: Iterable[str] = (),
         allowed: Iterable[str] = (),
         reading: Iterable[tuple[str, str]] = (),
+        scheme: str = "http",
     ) -> None:
         """`names`: further host names, without a port, under which the server may be addressed; `allowed`: the same,
         with a port or without, also by https (a proxy in front has ports and certificates of its own);
-        `reading`: methods and paths that change nothing, though they aren't GET."""
+        `reading`: methods and paths that change nothing, though they aren't GET; `scheme`: what it speaks itself."""
         self.access = access
         self.port = port
         known = ("127.0.0.1", "localhost", "[::1]", *(name.lower() for name in names))
-        ours = {f"{name}:{port}" for name in known} | (set(known) if port == 80 else set())
+        ours = {f"{name}:{port}" for name in known} | (
+            set(known) if port == {"http": 80, "https": 443}[scheme] else set()
+        )
         others = {host for name in allowed for host in _hosts(name.lower(), port)} - ours
         self.hosts = frozenset(ours | others)
-        self.origins = frozenset(f"http://{host}" for host in self.hosts) | {f"https://{host}" for host in others}
+        self.origins = frozenset({f"{scheme}://{host}" for host in self.hosts} | {f"https://{host}" for host in others})
         self.cookie_name = f"orch_session_{port}"
         self._reading = frozenset(reading)
         self._pages: frozenset[str] = frozenset()

@@ -96,8 +96,9 @@ class Serving:
         host = reachable(host)
         name = f"[{host}]" if ":" in host else host
         self.access = Access(self._token, self.project.state, self._door.sign_in)
-        self.edge = Edge(self.access, port, names=[name], allowed=self._door.names, reading=api.READING)
-        self.url = f"{'https' if server._http.ssl_options else 'http'}://{name}:{port}"
+        scheme = "https" if server._http.ssl_options else "http"
+        self.edge = Edge(self.access, port, [name], self._door.names, api.READING, scheme)
+        self.url = f"{scheme}://{name}:{port}"
         orchestrator = Orchestrator(self.project)
         orchestrator.start()
         self.orchestrator = orchestrator

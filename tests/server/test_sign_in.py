@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -135,6 +136,17 @@ def test_a4_panels_basic_auth_covers_every_route(
         assert change(client, bo) == 403
         for forged in ("user=YW5h", "user=ana", 'user="2|1:0|10:1|4:user|4:YW5h|x"'):
             assert client("GET", "/api/v1/status", None, ("Cookie", forged), bearer=False).status == 401
+
+
+def test_orch_open_viewer_prints_a_link_that_lets_nobody_act(root: Path, start: Callable[..., Process]) -> None:
+    process = start(root, "serve", "--port", "0", command=ORCH)
+
+    said = subprocess.run([*ORCH, str(root), "open", "--viewer", "--no-browser"], capture_output=True, text=True)
+    link = said.stdout.strip().partition(f":{process.client.port}")[2]
+    viewer = cookie_of(process.client("GET", link, bearer=False))
+
+    assert change(process.client, viewer) == 403
+    assert process.client("GET", "/", None, viewer, bearer=False).status == 200
 
 
 def test_a_shared_password_names_nobody_and_so_no_operators(root: Path, start: Callable[..., Process]) -> None:
