@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from cli_kit import ORCH, SOURCES, Server, environment, make_project, run
 
+from orchestrator_app.cli import completing
+
 # Presses Tab behind the last word, by the very function that the script has registered for `orch`.
 PRESS = """
 compopt() { :; }
@@ -119,6 +121,20 @@ def test_tab_offers_nothing_and_says_nothing_where_there_is_nothing_to_ask(
         (root / ".orchestrator" / "orchestrator.duckdb").write_bytes(b"nonsense" * 1_000)
 
     assert pressed(shell, root, "show @", "submit x --agent @")[0] == []
+
+
+def test_whatever_a_completion_stumbles_on_no_word_of_it_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(_: object) -> None:
+        print("a warning", file=sys.stderr)
+        raise RuntimeError("and an error")
+
+    monkeypatch.setattr(completing, "_place", stumble)
+
+    done = run(tmp_path, _ORCH_COMPLETE="bash_complete", COMP_WORDS="orch show ", COMP_CWORD="2")
+
+    assert done == (0, "", "")
 
 
 @pytest.mark.parametrize(

@@ -80,18 +80,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_watch_in_a_pipe_writes_a_block_when_something_has_changed_and_only_then(
     server: Server, wait_until: Wait
 ) -> None:
-    with following(server.root, "ls", "--watch") as blocks, following(server.root, "ls", "-w", "--json") as lines:
-        wait_until(lambda: len(blocks.out) == 2 and len(lines.out) == 1)
+    with (
+        following(server.root, "ls", "--watch") as blocks,
+        following(server.root, "ls", "-w", "--json") as lines,
+        following(server.root, "ls", "-w", "--json", "--status", "cancelled") as few,
+    ):
+        wait_until(lambda: len(blocks.out) == 2 and len(lines.out) == 1 and len(few.out) == 1)
         server.ok("submit", "watched", "-p", "exit 0 # \x1b[31m")
         wait_until(lambda: len(lines.out) == 2)
-        server.ok("resume", "--dispatch")  # a record that changes no unit that waits for nothing
+        server.ok("resume", "--dispatch")
         server.ok("wait", "first", "watched", "--timeout", "60")
         wait_until(lambda: [unit["status"] for unit in lines.objects[-1]] == ["DONE", "DONE"])
-        wait_until(lambda: sum(" DONE " in line for line in blocks.out[-2:]) == 2)
-        ends = blocks.end(), lines.end()
+        wait_until(lambda: sum(" DONE " in line for line in blocks.out[-3:]) == 2)
         server.ok("pause", "--dispatch")
+        server.ok("submit", "withdrawn", "-p", "exit 0")
+        server.ok("cancel", "withdrawn")
+        wait_until(lambda: len(few.out) > 1 and few.objects[-1])
+        ends = blocks.end(), lines.end(), few.end()
 
-    assert ends == (130, 130)
+    assert ends == (130, 130, 130)
+    assert [[unit["name"] for unit in line] for line in few.objects] == [[], ["withdrawn"]]
     assert (blocks.err, lines.err) in ((["\n"], ["\n"]), ([], []))
     assert [unit["name"] for unit in lines.objects[0]] == ["first"]
     told = "".join(blocks.out)
