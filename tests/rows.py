@@ -67,7 +67,7 @@ ATTACKS: dict[str, Row] = {
     "A2": Row("DNS rebinding", "refused before any route, sockets too"),
     "A3": Row("a foreign page opens a WebSocket", "refused"),
     "A4": Row("a route without a token", "there is none but those listed"),
-    "A5": Row("listening for the network", "refused"),
+    "A5": Row("listening for the network", "refused, unless everybody there has to sign in"),
     "A6": Row("a distributed engine's port", "", "there is none: attempts run on this machine only"),
     "A7": Row("hostile names, questions, logs and diffs (XSS)", "shown as text; nothing runs"),
     "A8": Row("paths in names", "refused; nothing appears outside of the state directory"),
