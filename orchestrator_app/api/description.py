@@ -12,7 +12,7 @@ from orchestrator_app.fields import NAME_LENGTH, NAME_PATTERN
 _ERRORS = {
     400: "the request's words are wrong",
     401: "no token",
-    403: "from another origin",
+    403: "from another origin, or by a viewer what changes something",
     404: "no such thing",
     405: "no such method on this path",
     409: "refused, as things stand",
