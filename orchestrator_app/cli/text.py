@@ -19,6 +19,8 @@ _COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
 
 NARROW = 5
 """Columns that each column of a table keeps on a narrow terminal; those on its right that have no room are left out."""
+TELLING = 12
+"""Columns that the last one keeps while others could be cut as well."""
 
 _PAINT = {
     "RUNNING": "36",
@@ -92,12 +94,13 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
     widths = [max(width_of(text) for text in column) for column in zip(headers, *cells, strict=True)]
     if sys.stdout.isatty():
         most = max(1, (columns() + 2) // (NARROW + 2))
-        headers, cells, widths = headers[:most], [row[:most] for row in cells], widths[:most]
+        headers, cells = headers[:most], [row[:most] for row in cells]
+        widths = [min(width, columns()) for width in widths[:most]]
         room = columns() - 2 * (len(headers) - 1)
         while sum(widths) > room and max(widths) > NARROW:
-            widest = widths.index(max(widths))
-            second = max([width for at, width in enumerate(widths) if at != widest], default=0)
-            widths[widest] = max(NARROW, min(widths[widest] - 1, max(second, widths[widest] - (sum(widths) - room))))
+            # The last column tells why, at length; it gives way first, so that names and statuses stay whole.
+            widest = len(widths) - 1 if widths[-1] > TELLING else widths.index(max(widths))
+            widths[widest] -= 1
     lines = []
     for number, row in enumerate([list(headers), *cells]):
         shown = []

@@ -97,6 +97,7 @@ class Picture:
 
     @property
     def height(self) -> int:
+        """Lines that it has room for."""
         return shutil.get_terminal_size().lines - 2
 
     def __enter__(self) -> Picture:
@@ -108,7 +109,7 @@ class Picture:
         _write("\x1b[?7h\x1b[?25h\x1b[?1049l")
         signal.signal(signal.SIGTERM, self._ended)
         if self._made is not str:
-            print(self._made())
+            print("\n".join(self._lines()))
 
     def note(self, line: str) -> None:
         """A line above the text, until the next: that the server has gone, and that it is back."""
@@ -121,11 +122,13 @@ class Picture:
             self._made, self._note = made, ""
         now = datetime.now(UTC).strftime("%H:%M:%SZ")
         note = text.paint("warning", text.one_line(self._note)) if self._note else "Ctrl-C ends this"
-        lines = [f"{now}  {note}", "", *self._made().splitlines()]
-        height = shutil.get_terminal_size().lines
-        if len(lines) > height:
-            lines = [*lines[: height - 1], f"… {len(lines) - height + 1} more lines"]
-        _write("\x1b[H" + "\x1b[K\r\n".join(lines) + "\x1b[K\x1b[J")
+        _write("\x1b[H" + "\x1b[K\r\n".join([f"{now}  {note}", "", *self._lines()]) + "\x1b[K\x1b[J")
+
+    def _lines(self) -> list[str]:
+        lines = self._made().splitlines()
+        if len(lines) > self.height:
+            lines = [*lines[: self.height - 1], "… and more than fits here: ask for fewer, or make it larger"]
+        return lines
 
 
 def _write(codes: str) -> None:

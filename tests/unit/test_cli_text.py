@@ -98,6 +98,8 @@ def test_every_column_keeps_a_few_letters_and_those_without_room_are_left_out(mo
         lines = text.table(("NAME", "STATUS", "WHAT", "N"), rows).splitlines()
         assert max(text.width_of(line) for line in lines) <= max(width, 11), width  # one column is never left out
         assert "\x1b" not in "".join(lines)
+    monkeypatch.setenv("COLUMNS", "55")
+    assert text.table(("NAME", "STATUS", "WHAT"), [("a-name", "DONE", "x" * 90)]).splitlines()[1].startswith("a-name ")
 
 
 def test_every_command_of_the_list_is_there_with_a_help_of_its_own() -> None:

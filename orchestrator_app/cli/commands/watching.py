@@ -62,8 +62,8 @@ def _list(units: list[dict[str, Any]]) -> str:
         )
         for unit in units
     ]
-    headers = ("NAME", "STATUS", "PHASE", "TRY", "FOR", "PRIORITY", "WHAT")
-    return text.table(headers, rows, right=("TRY", "PRIORITY"))
+    headers = ("NAME", "STATUS", "PHASE", "TRY", "FOR", "PRIO", "WHAT")
+    return text.table(headers, rows, right=("TRY", "PRIO"))
 
 
 def doing(unit: dict[str, Any]) -> str:
