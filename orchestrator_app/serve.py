@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import time
@@ -119,6 +120,9 @@ class Serving:
         stand_behind_edge(app, self.access, self.edge.cookie_name)
         self.edge.install(app, self._health)
         self.claim.announce(url=self.url, host=host, port=port, version=installed_version())
+        # What is here by now stays. A full collection that goes over all of it stops every thread, for 60 ms and more.
+        gc.collect()
+        gc.freeze()
         global _current
         _current = self
 
@@ -190,6 +194,7 @@ class Serving:
             self.ending = self._way(Stop.LEAVE)
             self._stop_orchestrator(self.ending)
         self.claim.release()
+        gc.unfreeze()
         _current = None
 
     def abandon(self) -> None:
