@@ -78,7 +78,7 @@ class Commands(click.Group):
             from difflib import get_close_matches
 
             close = get_close_matches(args[0], MODULES, 1, 0.6)
-            meant = f"; did you mean {close[0]}?" if close else "; `orch --help` lists them"
+            meant = f"; did you mean {close[0]}?" if close else ""
             raise click.UsageError(f'there is no command "{args[0]}"{meant}', ctx) from None
 
 

@@ -27,7 +27,7 @@ TICK = 1.0
 UNASKED = 5
 """How often it is drawn so; then the server is asked again, for what is no record: the process of an attempt."""
 REST = 0.2
-"""Seconds between two looks, however much happens."""
+"""Seconds between two looks, however much happens; or as long as the look took, where there is much to see."""
 
 Look = Callable[[Live, int | None], Any]
 
@@ -57,14 +57,16 @@ def _print_blocks(
     source, shown = Live(Returning(place)), None
     seq = source.status()["seq"]  # before looking: what happens in between is then in the feed
     while True:
+        began = time.monotonic()
         seen, before = look(source, None), shown
+        rest = max(REST, time.monotonic() - began)
         if _lasting(seen) != _lasting(before):
             if as_json:
                 print(text.as_json(rows(seen), indent=None), flush=True)
             else:
                 print(("\n" if before is not None else "") + (human(seen) or empty), flush=True)
             shown = seen
-        time.sleep(REST)
+        time.sleep(rest)
         while (head := source.changes(seq, wait=LONGEST, limit=1)["head"]) == seq:
             pass
         seq = head

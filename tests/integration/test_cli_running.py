@@ -43,6 +43,17 @@ def status_of(server: Server, name: str) -> str:
     return server.json("show", name)["status"]
 
 
+@pytest.fixture
+def asked(server: Server, wait_until: Wait) -> Callable[[str], None]:
+    """Waits until a unit has asked and its agent has ended: one that is alive is expected to read the answer itself."""
+
+    def wait(name: str) -> None:
+        server.ok("wait", name, "--for", "NEEDS_ATTENTION", "--timeout", "60")
+        wait_until((server.root / ".orchestrator" / "runs" / name / "1" / "exit.json").exists, 60)
+
+    return wait
+
+
 def test_a_submitted_unit_runs_and_wait_says_that_it_is_done(server: Server) -> None:
     submitted = server.ok("submit", "first", "-p", "echo it works", "--priority", "3", "--label", "x,y", "--label", "z")
 
@@ -93,7 +104,7 @@ def test_import_takes_all_units_of_a_file(server: Server, tmp_path: Path) -> Non
 
 
 def test_a_question_is_shown_answered_and_the_answer_reaches_the_agent(
-    server: Server, submit: Callable[..., str]
+    server: Server, submit: Callable[..., str], asked: Callable[[str], None]
 ) -> None:
     name = submit(
         'if [ -n "$ORCH_ANSWER" ]; then echo "told: $ORCH_ANSWER"; exit 0; fi\n'
@@ -101,6 +112,7 @@ def test_a_question_is_shown_answered_and_the_answer_reaches_the_agent(
     )
 
     waited = server.orch("wait", name, "--timeout", "60")
+    asked(name)
     queue = server.ok("attention")
     item = server.ok("attention", name)
     answered = server.ok("answer", name, "sqlite")
@@ -114,14 +126,16 @@ def test_a_question_is_shown_answered_and_the_answer_reaches_the_agent(
     assert server.ok("logs", name, "--attempt", "1") == ""
 
 
-def test_an_approval_is_approved_or_rejected_with_feedback(server: Server, submit: Callable[..., str]) -> None:
+def test_an_approval_is_approved_or_rejected_with_feedback(
+    server: Server, submit: Callable[..., str], asked: Callable[[str], None]
+) -> None:
     script = (
         'case "$ORCH_ANSWER" in approve) echo yes; exit 0;; reject*) echo "$ORCH_ANSWER"; exit 0;; esac\n'
         '$ORCH emit ask --kind approval --question "May I?"'
     )
     one, other = submit(script), submit(script)
-    server.orch("wait", one, "--for", "NEEDS_ATTENTION", "--timeout", "60")
-    server.orch("wait", other, "--for", "NEEDS_ATTENTION", "--timeout", "60")
+    asked(one)
+    asked(other)
 
     server.ok("approve", one)
     server.ok("reject", other, "-f", "not today")
