@@ -10,12 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator_app.connection.connect import connect
+    from orchestrator_app.connection.connecting import connect
     from orchestrator_app.orchestrator import Orchestrator
 
 __all__ = ["Orchestrator", "__version__", "connect"]
 
-_PLACES = {"Orchestrator": "orchestrator_app.orchestrator", "connect": "orchestrator_app.connection.connect"}
+_PLACES = {"Orchestrator": "orchestrator_app.orchestrator", "connect": "orchestrator_app.connection.connecting"}
 
 
 def __getattr__(name: str) -> Any:

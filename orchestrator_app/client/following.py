@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import CancelledError, Future
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from math import inf
 from typing import Any
 from urllib.parse import urlencode
@@ -112,6 +112,7 @@ class Listener:
 
     def __init__(self, following: Following, others: set[Listener]) -> None:
         """`others`: it is among these until it is closed."""
+        self._closing = threading.Lock()
         self._others = others
         others.add(self)
         self._messages = following.messages()
@@ -149,9 +150,10 @@ class Listener:
 
     def close(self) -> None:
         """From any thread: who waits for a message gets none."""
-        self._others.discard(self)
-        with suppress(RuntimeError):  # it is closed already
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        with self._closing:
+            if self in self._others:
+                self._others.discard(self)
+                self._loop.call_soon_threadsafe(self._loop.stop)
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=5)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator_app.connection.connect import Connection, connect
+from orchestrator_app.connection.connecting import Connection, connect
 from orchestrator_app.connection.waiting import NotReached
 
 __all__ = ["Connection", "NotReached", "connect"]
