@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -110,8 +111,8 @@ def test_an_import_is_all_or_nothing(
 def test_a_file_that_is_not_there_and_one_that_is_too_much_for_a_request_are_named(
     server: Server, tmp_path: Path
 ) -> None:
-    big = tmp_path / "big.yaml"
-    big.write_text("".join(f"- name: unit-{number}\n  prompt: {'x' * 190_000}\n" for number in range(25)))
+    big = tmp_path / "big.json"
+    big.write_text(json.dumps([{"name": f"unit-{number}", "prompt": "x" * 190_000} for number in range(100)]))
 
     assert_one_line(server.orch("import", str(tmp_path / "gone.yaml")), 2, "gone.yaml")
     assert_one_line(server.orch("import", str(big)), 2, "in parts")
