@@ -7,6 +7,31 @@ import click
 from orchestrator_app.cli import emit
 from orchestrator_app.cli.program import SECTIONS, orch
 
+#: What reading commands print with --json; one that changes something prints what the API answers to it.
+SHAPES: dict[str, tuple[str, str]] = {
+    "`ls`": ("an array of units", "`GET /units`"),
+    "`ps`": ("the same of those that run, each with its `pid`", "`GET /units`"),
+    "`show`": (
+        "a unit (of several names an array) with `blockers`, `waits_because`, `open`, `last_events` and "
+        "`last_transitions`",
+        "`GET /units/{name}`",
+    ),
+    "`story`": ("an array of transitions", "`GET /units/{name}/story`"),
+    "`logs`": ("`unit`, `attempt`, `offset`, `size`, `text`", ""),
+    "`diff`": ("an object", "`GET /units/{name}/diff`"),
+    "`events`": ("a record a line", "`GET /feed`"),
+    "`wait`": ("`reached`, `for`, and `units` with their statuses", ""),
+    "`status`": ("an object, with the server's `url` and `version`", "`GET /status`"),
+    "`attention`": ("an array of items", "`GET /attention`"),
+    "`sessions`": ("an array of sessions", "`GET /sessions`"),
+    "`conflicts`": ("an array of conflicts", "`GET /conflicts`"),
+    "`errors`": ("an array of groups", "`GET /errors/summary`"),
+    "`budget`": ("an object, with all units", "`GET /budget`"),
+    "`query`": ("an array of rows, each an object", "`POST /query`"),
+    "`export`": ("an object", "`POST /export`"),
+    "`check`": ("an object", "`GET /check`"),
+}
+
 
 def document() -> str:
     """The text of docs/cli.md."""
@@ -32,6 +57,10 @@ def document() -> str:
         "| 2 | wrong usage: a bad name, an unknown option, settings that can't be used |",
         "| 3 | no server runs |",
         "| 130, 141, 143 | ended by Ctrl-C, by a reader that had enough, by SIGTERM |",
+        "",
+        "| `--json` of | is | as the API's |",
+        "| --- | --- | --- |",
+        *(f"| {names} | {what} | {path} |" for names, (what, path) in SHAPES.items()),
         "",
         "```text",
         _help([], orch),

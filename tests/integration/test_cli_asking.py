@@ -16,6 +16,8 @@ import pyarrow.parquet
 import pytest
 from cli_kit import ORCH, SOURCES, Server, assert_one_line, environment, make_project, run, spawn
 
+from orchestrator_app.cli.client import connect
+
 HEAVY = {"panel", "bokeh", "tornado", "duckdb", "pandas", "pyarrow", "param", "numpy", "yaml", "rich", "orchestrator"}
 SQL = "SELECT name, length(name) AS n, [1, 2] AS many FROM unit ORDER BY name"
 USED = "$ORCH emit usage --input-tokens 1200 --output-tokens 300 --usd 0.5 --model big; $ORCH emit session --id talk-1"
@@ -129,6 +131,26 @@ def test_sessions_are_those_that_agents_have_named(server: Server) -> None:
 
     assert (found["unit"], found["session"], found["attempt"]) == ("spends", "talk-1", 1)
     assert server.ok("sessions").splitlines()[1].endswith("spends  RUN      1  talk-1")
+
+
+def test_what_programs_are_given_is_what_the_api_gives(server: Server) -> None:
+    client = connect(server.root)
+    lists = {
+        "ls": "/units units", "attention": "/attention items", "sessions": "/sessions sessions",
+        "story fails-1": "/units/fails-1/story transitions", "conflicts": "/conflicts conflicts",
+        "errors": "/errors/summary found",
+    }  # fmt: skip
+
+    for command, where in lists.items():
+        path, key = where.split()
+        assert server.json(*command.split()) == client.get(path)[key] != [], command
+    for command, path in {"status": "/status", "show spends": "/units/spends", "check": "/check"}.items():
+        shown, answer = server.json(*command.split()), client.get(path)
+        assert {key: shown[key] for key in answer} == answer, command
+    (running,) = server.json("ps")
+    assert {key: value for key, value in running.items() if key != "pid"} == client.get("/units/holds")
+    records = client.changes(0)["records"]
+    assert [json.loads(line) for line in server.ok("events", "--since", "0", "--json").split("\n")[:-1]] == records
 
 
 @pytest.mark.parametrize(
