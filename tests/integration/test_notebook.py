@@ -27,6 +27,7 @@ with warnings.catch_warnings():  # what Jupyter's packages say of each other's a
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "queue_history.ipynb"
+DRIVING = ROOT / "notebooks" / "drive_a_queue.ipynb"
 
 # A unit's prompt is the script that its attempt runs.
 SETTINGS = """
@@ -50,6 +51,12 @@ command = ["sh", "-c", "exit 0"]
 """
 # It asks, ends, and is run again with the answer (which follows in its prompt, so it ends before that).
 ASKS = """test -n "$ORCH_ANSWER" || echo '{"type": "ask", "text": "Tea or coffee?"}' >> "$ORCH_EVENTS"; exit 0"""
+
+# An agent that asks in its first phase, and greets.
+GREETER = """test "$ORCH_UNIT" = greeting || exit 0
+test -n "$ORCH_ANSWER" || exec echo '{"type": "ask", "text": "Whom?", "options": ["world", "me"]}' >> "$ORCH_EVENTS"
+echo "hello, $ORCH_ANSWER"
+"""
 
 # The last cell: the notebook's own tables, as the test reads them.
 RESULTS = """
@@ -134,9 +141,9 @@ def _own_jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
 
 
-def execute(root: Path, more: str) -> tuple[nbformat.NotebookNode, Any]:
+def execute(root: Path, more: str, file: Path = NOTEBOOK) -> tuple[nbformat.NotebookNode, Any]:
     """Run the notebook on a project, with one more cell at its end; that cell's output is JSON."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(file, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(more, id="results"))
     path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part)
     environment = {**os.environ, "ORCH_PROJECT": str(root), "PYTHONPATH": path}
@@ -204,10 +211,39 @@ def test_the_notebook_fails_in_one_line_where_there_is_no_project(tmp_path: Path
     assert "orch init" in failure.value.evalue
 
 
-def test_the_notebook_is_kept_without_outputs() -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+@pytest.mark.parametrize("file", [NOTEBOOK, DRIVING], ids=lambda file: file.stem)
+def test_the_notebook_is_kept_without_outputs(file: Path) -> None:
+    notebook = nbformat.read(file, as_version=4)
 
     assert all(not cell.outputs and cell.execution_count is None for cell in notebook.cells if cell.cell_type == "code")
+
+
+def test_the_notebook_that_drives_submits_follows_answers_and_may_be_run_again(tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "agent.sh").write_text(GREETER)
+    command = """command = ["sh", "-c", '. "$ORCH_PROMPT_FILE"']"""
+    assert command in SETTINGS
+    (root / "orchestrator.toml").write_text(SETTINGS.replace(command, 'command = ["sh", "agent.sh"]'))
+    more = """import json
+print(json.dumps([reached, list(story["trigger"]), len(attempts), view.object, orch.log("greeting", 2)]))"""
+    server = Server(root)
+    try:
+        notebook, told = execute(root, more, DRIVING)
+        _, again = execute(root, more, DRIVING)
+    finally:
+        server.end()
+
+    reached, story, attempts, view, log = told
+    assert complaints(notebook) == []
+    assert reached == dict.fromkeys(("greeting", "greeting-test", "greeting-docs"), "DONE")
+    assert [each for each in story if each in ("submit", "ask", "answer", "finish")] == [
+        "submit", "ask", "answer", "finish"
+    ]  # fmt: skip
+    assert attempts == 7
+    assert view.count("**DONE**") == 3
+    assert log == "hello, world\n"
+    assert again == told
 
 
 def test_the_page_on_notebooks_names_everything_that_a_connection_offers(
