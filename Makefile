@@ -40,6 +40,7 @@ docs: $(READY)
 bench: $(READY_TO_TEST)
 	$(BIN)/python benchmarks/dispatch.py
 	$(BIN)/python benchmarks/feed.py
+	$(BIN)/python benchmarks/api.py
 	$(BIN)/python benchmarks/start_up.py
 
 clean:

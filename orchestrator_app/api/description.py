@@ -159,6 +159,9 @@ def markdown(routes: Sequence[Route]) -> str:
         "1 to 200 printable characters, new for each wish; the newest 10,000 are remembered. A refused request may be",
         "sent again with its key and is looked at anew.",
         "",
+        "A body may have 16 MB. Ten thousand units in one POST /units are there at once or not at all; a refusal says",
+        "which of them is wrong.",
+        "",
     ]
     for route in routes:
         lines += [f"## {route.method} {route.path}", "", route.summary, ""]

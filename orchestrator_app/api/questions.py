@@ -28,8 +28,9 @@ TYPES = {
     "parquet": "application/vnd.apache.parquet",
 }
 """The media type of each format that an answer may have."""
-QUERIES = ThreadPoolExecutor(2, thread_name_prefix="orch-query")
-"""Queries may take half a minute each: more than two at once wait here, and hold up no other request."""
+AT_ONCE = 2
+QUERIES = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="orch-query")
+"""Queries may take half a minute each: more than these at once wait here, and hold up no other request."""
 
 
 MOST = 50
@@ -103,7 +104,8 @@ ROUTES = (
     Route(
         "POST",
         "/query",
-        "Ask the log in SQL. It runs in a process of its own on a copy, can change nothing, and ends when you hang up.",
+        "Ask the log in SQL. It runs in a process of its own on a copy, can change nothing, and ends when you hang up."
+        f" {AT_ONCE} are answered at once; others wait, {MOST} in all at most.",
         query,
         reads=True,
         gives=thing(columns=listed(TEXT), types=listed(TEXT), rows=listed(listed(ANY)), truncated=FLAG),
