@@ -14,7 +14,7 @@ CHANGES = re.compile(r"^\s*(INSERT|UPDATE|DELETE|TRUNCATE|MERGE|REPLACE)\b", re.
 WRITERS = {"gate.py", "keeping.py"}
 #: Where a page's document lives. Everything below is used by the scheduler's thread too.
 FACES = (
-    *("dashboard", "serve.py", "open_files.py", "app_hooks.py", "main.py", "demo"),
+    *("dashboard", "serve.py", "edge.py", "panel_auth.py", "open_files.py", "app_hooks.py", "main.py", "demo"),
     *("api/socket.py", "api/listening.py"),
 )
 
