@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_kit import ORCH, Server, assert_one_line, environment, make_project, run
+from cli_kit import ORCH, Server, assert_one_line, environment, has_a_socket, make_project, run
 
 Wait = Callable[..., Any]
 PICTURE, BACK = b"\x1b[?1049h", b"\x1b[?1049l"
@@ -132,8 +132,9 @@ def test_watch_of_ps_status_and_attention_shows_what_comes_and_goes(server: Serv
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", "".join(attention.out))
 
 
+@pytest.mark.parametrize("end", ["orch stop", "kill -9"])
 def test_all_that_follows_goes_on_through_a_restart_and_loses_and_doubles_nothing(
-    tmp_path: Path, wait_until: Wait
+    tmp_path: Path, wait_until: Wait, end: str
 ) -> None:
     server = Server(make_project(tmp_path / "work"))
     gate = server.root / "gate"
@@ -149,7 +150,11 @@ def test_all_that_follows_goes_on_through_a_restart_and_loses_and_doubles_nothin
             following(server.root, "wait", "long") as wait,
         ):
             wait_until(lambda: events.out and watch.out and logs.out == ["before\n"])
-            server.stop("--json")  # its attempts go on
+            wait_until(lambda: has_a_socket(wait.popen.pid))
+            if end == "orch stop":
+                server.stop("--json")  # its attempts go on
+            else:
+                server.popen.kill()
             server.popen.wait(60)
             wait_until(lambda: events.err and watch.err and logs.err)
             again = Server(server.root)
