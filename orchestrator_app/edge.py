@@ -29,13 +29,15 @@ from tornado.web import Application, OutputTransform, RequestHandler, stream_req
 
 from orchestrator_app.access import Access, Who
 from orchestrator_app.agents.channel import attempt_of
-from orchestrator_app.sign_in import PROVIDER, Login, foreign_page
+from orchestrator_app.sign_in import PROVIDER, Login, Logout, foreign_page
 
 OPEN = frozenset({"/healthz", "/login", "/favicon.ico"})
 """The only paths that answer without a token. All are exact; none changes the project or tells about it."""
 
 CHANNEL = "/ws"
 """The only path that the token of an attempt opens: there it hears of its answers and says what it says."""
+
+LOGOUT = "/logout"
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a request's body: 10,000 units with 1,600 bytes each."""
@@ -107,7 +109,7 @@ class Edge:
         self.hosts = frozenset(ours | others)
         self.origins = frozenset({f"{scheme}://{host}" for host in self.hosts} | {f"https://{host}" for host in others})
         self.cookie_name = f"orch_session_{port}"
-        self._reading = frozenset(reading)
+        self._reading = frozenset(reading) | {("POST", LOGOUT)}
         self._pages: frozenset[str] = frozenset()
         self._count_pages: Callable[[], int] = lambda: 0
         self._open = OPEN | {PROVIDER} if access.sign_in.provider else OPEN
@@ -119,7 +121,8 @@ class Edge:
 
         `health()` returns whether all is well and one word for it."""
         login = {"access": self.access, "cookie_name": self.cookie_name}
-        app.add_handlers(".*", [(r"/login", Login, login), (r"/healthz", Healthz, {"health": health})])
+        healthz = (r"/healthz", Healthz, {"health": health})
+        app.add_handlers(".*", [(r"/login", Login, login), (LOGOUT, Logout, login), healthz])
         app.add_transform(SecureHeaders)
         app.settings["edge"] = self
         contexts = app._applications  # a BokehTornado's: by path

@@ -129,7 +129,11 @@ class _Provided:
             self.enter(safe_next(url), "provider", self._user)
         else:
             self.set_status(403)
-            self.finish("The name that the login provider gives can't stand in the log: letters, digits, . _ @ - only.")
+            self.form("/", "The provider's name for you can't stand in the log: letters, digits, . _ @ - only.")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        self.set_status(status_code)
+        self.form("/", "The login provider did not let you in, or its answer was not for this browser: try again.")
 
     def on_finish(self) -> None:
         if self.request.method == "POST" and self._user is None:

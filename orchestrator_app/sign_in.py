@@ -70,6 +70,27 @@ class Page(RequestHandler):
         else:
             self.redirect(page, status=303)
 
+    def form(self, page: str, trouble: str) -> None:
+        sign_in = self._access.sign_in
+        word = "Password, or " if sign_in.password or sign_in.viewer_password or sign_in.users is not None else "Paste "
+        self.set_header("Cache-Control", "no-store")
+        form = FORM.format(
+            notice=f'<p role="alert">{html.escape(trouble)}</p>' if trouble else "",
+            name=NAME if sign_in.users is not None else "",
+            label=f"{word}the content of the file <code>.orchestrator/token</code>",
+            provider=OTHER.format(page=quote(page, safe="")) if sign_in.provider else "",
+            page=html.escape(page),
+        )
+        self.finish(PAGE.format(head="", body=form))
+
+
+class Logout(Page):
+    """Takes the cookie back. Whose it was has passed the edge, which asks where a request with a cookie comes from."""
+
+    def post(self) -> None:
+        self.clear_cookie(self._cookie_name, path="/")
+        self.finish({"signed_out": True})
+
 
 class Login(Page):
     """Signs a browser in: by a one-time code in the URL, or by a secret typed into a form."""
@@ -90,9 +111,9 @@ class Login(Page):
             self.go(self.request.uri or "/login")
         elif code:
             self.set_status(403)
-            self._form(page, "That link was used before or is too old.")
+            self.form(page, "That link was used before or is too old.")
         else:
-            self._form(page, "")
+            self.form(page, "")
 
     def post(self) -> None:
         page = safe_next(self.get_body_argument("next", "/"))
@@ -106,7 +127,7 @@ class Login(Page):
         if wait:
             self.set_status(429)
             self.set_header("Retry-After", str(math.ceil(wait)))
-            self._form(page, f"Too many wrong tries: wait {math.ceil(wait)} seconds.")
+            self.form(page, f"Too many wrong tries: wait {math.ceil(wait)} seconds.")
             return
         way = self._access.way_of_password(name, given) if guessed else None
         if way is not None:
@@ -115,20 +136,7 @@ class Login(Page):
         if guessed:
             self._access.failed(self.request.remote_ip or "")
         self.set_status(403)
-        self._form(page, "That is not right." if guessed else "That is not this project's token.")
-
-    def _form(self, page: str, trouble: str) -> None:
-        sign_in = self._access.sign_in
-        word = "Password, or " if sign_in.password or sign_in.viewer_password or sign_in.users is not None else "Paste "
-        self.set_header("Cache-Control", "no-store")
-        form = FORM.format(
-            notice=f'<p role="alert">{html.escape(trouble)}</p>' if trouble else "",
-            name=NAME if sign_in.users is not None else "",
-            label=f"{word}the content of the file <code>.orchestrator/token</code>",
-            provider=OTHER.format(page=quote(page, safe="")) if sign_in.provider else "",
-            page=html.escape(page),
-        )
-        self.finish(PAGE.format(head="", body=form))
+        self.form(page, "That is not right." if guessed else "That is not this project's token.")
 
 
 # The referrer rule of the page replaces that of the header: without it browsers send "Origin: null" with the form.

@@ -54,6 +54,15 @@ def test_a_viewer_sees_every_page_and_nothing_on_it_that_acts(viewers_page, open
     assert {"Pause dispatch", "Submit a unit", "postgres", "Dismiss"} <= set(acting(operators))
 
 
+def test_who_signs_out_is_out(viewers_page, server):
+    viewers_page.get_by_role("button", name="You: a viewer").click()
+    viewers_page.get_by_role("button", name="Sign out").click()
+
+    viewers_page.wait_for_url("**/login")
+    viewers_page.goto(server.info["url"] + "/?page=board")
+    assert viewers_page.url.endswith("/login?next=%2F%3Fpage%3Dboard")
+
+
 def test_a_viewers_page_that_asks_all_the_same_is_refused(viewers_page, server):
     answers = viewers_page.evaluate(
         """async () => {

@@ -156,6 +156,9 @@ def test_a_login_provider_says_who_it_is_and_nothing_else_does(
     answer = ask_provider(address)
     assert "orch_session" not in str(back(client, answer).headers)
     assert "orch_session" not in str(back(client, answer, there(client, page)[1]).headers)
+    assert back(client, answer).status == 401
+    refused = back(client, "/oauth?error=%3Cscript%3Ealert(1)%3C/script%3E&state=x")
+    assert refused.status == 401 and b"<script" not in refused.body and b"did not let you in" in refused.body
     forged = f"/oauth?code=made-up&state={parse_qs(urlsplit(answer).query)['state'][0]}"
     assert "orch_session" not in str(back(client, forged, mine).headers)
 

@@ -88,6 +88,17 @@ def test_a_viewer_is_refused_whatever_changes_something(running: Running, client
     assert running.serving.ending is None
 
 
+def test_a_viewer_may_sign_out_and_no_other_page_can_do_it_for_them(client: Client, viewer: Client) -> None:
+    cookie = cookie_of(client, client.api("POST", "/login-code", {"viewer": True}).json["url"])
+
+    foreign = client("POST", "/logout", None, cookie, ("Origin", "http://evil.example"), bearer=False)
+    unsaid = client("POST", "/logout", None, cookie, bearer=False)
+    own = client("POST", "/logout", None, cookie, ("Origin", client.origin), bearer=False)
+
+    assert (foreign.status, unsaid.status, own.status) == (403, 403, 200)
+    assert (own.header("Set-Cookie") or "").startswith(f'orch_session_{client.port}=""')
+
+
 def test_only_asking_in_sql_is_declared_as_reading_among_what_is_no_get() -> None:
     assert api.READING == READING
 
@@ -178,6 +189,21 @@ def test_no_request_of_a_viewers_page_is_made(running: Running, told: list, cons
     assert [(answer["done"], answer["ok"]) for answer in told] == [(number, False) for number in range(len(KINDS))]
     assert all("change nothing" in answer["text"] for answer in told)
     assert running.serving.orchestrator.board.seq == before
+
+
+def test_who_signed_in_under_a_name_has_no_other_on_any_page(
+    running: Running, told: list, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console._who, console._operator, asked = Who(True, "ana"), "ana", []
+    monkeypatch.setattr(running.serving.orchestrator, "request", lambda kind, unit, **args: asked.append(args["actor"]))
+
+    console._handle_msg({"type": "hello", "operator": "mallory"})
+    console._handle_msg({"type": "operator", "name": "mallory"})
+    console.request("pause", "x")
+
+    answers = [said for said in told if "operator" in said]
+    assert [said["operator"] for said in answers] == ["ana", "ana"] and answers[0]["proven"]
+    assert asked == ["operator:ana"]
 
 
 def test_a_viewers_page_is_told_that_it_only_looks(told: list, console: Console) -> None:

@@ -25,8 +25,16 @@ export function makeStrip(app) {
   const node = h("header", { class: "head" },
     h("div", { class: "strip" }, connection, attention, slots, done, h("span", { class: "gap" }), bell.node, looking, you, pause), fault, broken, stale)
 
-  let naming = false
+  async function leave() {
+    const reply = await fetch("/logout", { method: "POST" }).catch(() => null)
+    if (reply?.ok) location.href = "/login"
+    else app.toast("The server did not answer: you are still signed in", "error")
+  }
+
+  let naming = false, named = false // named: the name is not for choosing
   function rename() {
+    const out = h("button", { type: "button", onclick: leave }, "Sign out")
+    if (named) return app.dialog("You", h("div", { class: "form" }, h("p", { class: "question" }, you.title), h("div", { class: "buttons end" }, out)))
     const input = h("input", { value: app.operator, maxLength: 64, "aria-label": "Your name", pattern: "[A-Za-z0-9][A-Za-z0-9._@\\-]*", required: true })
     const close = app.dialog("Who are you?", h("form", { class: "form", onsubmit: (event) => {
       event.preventDefault()
@@ -34,7 +42,7 @@ export function makeStrip(app) {
       app.send({ type: "operator", name: input.value })
       close()
     } }, h("p", { class: "hint" }, "Your answers and actions stand in the log under this name: letters, digits, . _ @ -"), input,
-    h("div", { class: "buttons end" }, h("button", { type: "submit", class: "primary" }, "Keep"))))
+    h("div", { class: "buttons end" }, out, h("button", { type: "submit", class: "primary" }, "Keep"))))
     input.select()
   }
 
@@ -65,13 +73,12 @@ export function makeStrip(app) {
       text(broken, words)
     },
     operator({ operator: name, refused, proven, viewer }) {
-      text(you, `You: ${name}`)
       if (viewer !== undefined) {
         looking.hidden = !viewer
-        you.hidden = viewer && !proven
-        you.disabled = proven
-        if (proven) you.title = "The name that you signed in with; your answers and actions stand in the log under it"
+        named = proven || viewer
+        if (named) you.title = viewer ? "You look at everything here and change nothing" : `You signed in as ${name}: your answers and actions stand in the log under this name`
       }
+      text(you, `You: ${named && !proven ? "a viewer" : name}`)
       if (refused) app.toast("That can't be a name: letters, digits, . _ @ - and at most 64 of them", "error")
       else if (naming) localStorage.setItem(OPERATOR, name)
       naming = false
