@@ -13,7 +13,8 @@ from serve_kit import Process
 
 from orchestrator_app import connect
 from orchestrator_app.api import TABLE
-from orchestrator_app.client import Conflict
+from orchestrator_app.claim import make_viewer_token
+from orchestrator_app.client import Conflict, Refused
 from orchestrator_app.connection import Connection, NotReached
 from orchestrator_app.errors import NoServerError, NotFoundError, OrchError, UsageError
 
@@ -224,3 +225,21 @@ def test_the_rest_of_the_server_is_asked_too(orch: Connection, tmp_path: Path) -
     assert "/login?code=" in orch.login_url()
     assert orch.export()["seq"] <= orch.status()["seq"]
     assert orch.backup(str(tmp_path)) <= orch.status()["seq"]
+
+
+def test_a_viewers_token_reads_and_follows_and_is_refused_what_acts_in_one_line(
+    running: Running, orch: Connection, wait_until: Callable[..., Any]
+) -> None:
+    token = make_viewer_token(running.state).read_text().strip()
+    url = f"http://127.0.0.1:{running.serving.edge.port}"
+
+    with connect(url, token) as viewer:
+        orch.submit("looked-at", "exit 0")
+        wait_until(lambda: "looked-at" in viewer.board.units)
+        assert viewer.unit("looked-at")["name"] == "looked-at"
+        assert viewer.query("SELECT count(*) AS n FROM unit").n[0] == len(viewer.board.units)
+        assert next(viewer.follow(0))["seq"] == 1
+        for act in (lambda: viewer.submit("x"), lambda: viewer.cancel("looked-at"), lambda: viewer.stop()):
+            with pytest.raises(Refused) as refused:
+                act()
+            assert refused.value.status == 403 and "\n" not in str(refused.value) and str(refused.value)
