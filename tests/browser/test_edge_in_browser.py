@@ -162,7 +162,7 @@ def test_the_pasted_token_signs_in(context: Any, serving: Serving) -> None:
     page = context.new_page()
     page.goto(serving.url + "/?unit=a")
 
-    page.get_by_label("Or paste").fill((Path(serving.project.state) / "token").read_text())
+    page.get_by_label("Paste").fill((Path(serving.project.state) / "token").read_text())
     page.get_by_role("button", name="Sign in").click()
 
     page.wait_for_url("**/?unit=a")

@@ -3,73 +3,19 @@
 from __future__ import annotations
 
 import http.client
-import json
-import secrets
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from fake_provider import Provider
 from raw_client import Client, Reply
 from serve_kit import PANEL, Process
 from test_sign_in import ORCH, change
 
 HTML = ("Accept", "text/html")
 FOREIGN = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document"), HTML]
-
-
-class Provider(ThreadingHTTPServer):
-    """Whoever is `user` now signs in without being asked."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answers)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.user = "ana@example.org"
-        self.codes: dict[str, str] = {}
-        self.tokens: dict[str, str] = {}
-        self.asked: list[dict[str, str]] = []
-
-
-class Answers(BaseHTTPRequestHandler):
-    server: Provider
-
-    def do_GET(self) -> None:
-        at = urlsplit(self.path)
-        said = {name: values[0] for name, values in parse_qs(at.query).items()}
-        if at.path == "/authorize":
-            code = secrets.token_urlsafe(8)
-            self.server.codes[code] = self.server.user
-            self.send_response(302)
-            self.send_header("Location", f"{said['redirect_uri']}?{urlencode({'code': code, 'state': said['state']})}")
-            self.end_headers()
-        else:
-            token = self.headers["Authorization"].removeprefix("Bearer ")
-            self._say(200, {"email": self.server.tokens[token]})
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        said = {name: values[0] for name, values in parse_qs(body).items()}
-        self.server.asked.append(said)
-        user = self.server.codes.pop(said.get("code", ""), None)
-        if user is None or said.get("client_secret") != "the provider's secret":
-            self._say(400, {"error": "invalid_grant"})
-            return
-        token = secrets.token_urlsafe(8)
-        self.server.tokens[token] = user
-        self._say(200, {"access_token": token, "token_type": "bearer"})
-
-    def _say(self, status: int, what: dict[str, str]) -> None:
-        data = json.dumps(what).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -115,9 +61,7 @@ def test_a_login_provider_says_who_it_is_and_nothing_else_does(
     (root / "orchestrator.toml").write_text(
         (root / "orchestrator.toml").read_text() + '[access]\noperators = ["ana@example.org"]\n'
     )
-    urls = {"TOKEN_URL": "/token", "AUTHORIZE_URL": "/authorize", "USER_URL": "/user"}
-    extra = json.dumps({name: provider.url + path for name, path in urls.items()})
-    options = ("--oauth-provider", "generic", "--oauth-key", "orch", "--oauth-extra-params", extra)
+    options = ("--oauth-provider", "generic", "--oauth-key", "orch", "--oauth-extra-params", provider.parameters())
     options = ("--address", "0.0.0.0", "--port", "0", *options)
     if how == "orch":
         with_secret = ("env", "PANEL_OAUTH_SECRET=the provider's secret", *ORCH)
