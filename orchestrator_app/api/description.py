@@ -23,7 +23,7 @@ _ERRORS = {
     422: "its key was used for another request",
     428: "If-Match is missing",
     500: "the server failed; its log says why",
-    503: "the log or the scheduler can't serve it now",
+    503: "the log or the scheduler can't serve it now; with `Retry-After`, nothing was done: ask again",
     504: "the scheduler has not answered in time; whether it happened is not known",
 }
 _ALWAYS = (400, 401, 403, 421, 500, 503)

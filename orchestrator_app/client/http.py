@@ -231,7 +231,8 @@ class Client(Source):
     def _refused(self, reply: Reply) -> Refused:
         if reply.status != 401:
             silent = f"{self.url} answered with HTTP status {reply.status}: check that it is an orchestrator"
-            return refusal(reply.status, reply.data, silent, passing="Retry-After" in reply.headers)
+            passing = reply.status == 503 and "Retry-After" in reply.headers
+            return refusal(reply.status, reply.data, silent, passing=passing)
         if self.state is None:
             return Refused(401, f"the server at {self.url} doesn't take this token: it is in .orchestrator/token")
         path = self.state / "token"

@@ -17,7 +17,7 @@ from orchestrator_app.errors import (
 
 class Refused(OrchError):
     """The server said no; `status` is the HTTP status of its answer, `problem` the whole of it, `passing` whether it
-    says that the same may be asked again soon, because it is about to end."""
+    says that nothing was done and the same may be asked again soon: it is about to end, say."""
 
     def __init__(
         self, status: int, detail: str, problem: dict[str, Any] | None = None, *, passing: bool = False

@@ -117,6 +117,8 @@ def test_a_batch_is_submitted_whole_or_not_at_all(orch: Connection) -> None:
     assert once == again
     with pytest.raises(UsageError, match="one word where a list is meant"):
         orch.submit("worded", after="keyed")
+    with pytest.raises(UsageError, match="there is no status 'FINISHED': there are NEW, "):
+        orch.wait("keyed", "FINISHED")
     with pytest.raises(UsageError, match="put it into each unit"):
         orch.submit([{"name": "x"}], priority=3)
 
