@@ -211,10 +211,11 @@ def _watch_drain(client: Client) -> None:
             status = client.get("/status")
         except NoServerError:
             return
-        if status["ending"] != Stop.DRAIN:
+        # At first it may not have begun yet; and a server that answers here later may be the next one.
+        if status["ending"] not in (None, Stop.DRAIN) or status["pid"] != client.info["pid"]:
             return
         awaited = ", ".join(status["awaited"])
-        if awaited != said:
+        if awaited != said and status["ending"] is not None:
             said = awaited
             print(f"waiting for {text.safe(awaited)}" if awaited else "nothing runs any more", file=sys.stderr)
         time.sleep(0.25)
