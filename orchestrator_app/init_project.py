@@ -55,7 +55,7 @@ class InitReport:
             "Next:",
             f"  1. read {FILE_NAME}; it says what each setting means",
             "  2. orch serve                                the dashboard; leave it running",
-            '  3. orch submit my-change -p "what to do"     in another terminal',
+            '  3. orch submit my-change "what to do"        in another terminal',
         ]
 
 

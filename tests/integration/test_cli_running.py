@@ -66,14 +66,18 @@ def test_a_submitted_unit_runs_and_wait_says_that_it_is_done(server: Server) -> 
     assert server.ok("logs", "first") == "it works\n"
 
 
-def test_a_prompt_comes_from_a_file_or_from_standard_input(server: Server, tmp_path: Path) -> None:
+def test_a_prompt_comes_from_the_command_line_a_file_or_standard_input(server: Server, tmp_path: Path) -> None:
     (tmp_path / "prompt.txt").write_text("true # from a file: ünïcode")
 
     server.ok("submit", "from-file", "--prompt-file", str(tmp_path / "prompt.txt"))
     server.ok("submit", "from-stdin", "--prompt-file", "-", stdin="true # from standard input")
+    server.ok("submit", "from-words", "true # behind the name")
+    twice = server.orch("submit", "said-twice", "true", "-p", "false")
 
     assert server.json("show", "from-file")["prompt"] == "true # from a file: ünïcode"
     assert server.json("show", "from-stdin")["prompt"] == "true # from standard input"
+    assert server.json("show", "from-words")["prompt"] == "true # behind the name"
+    assert_one_line(twice, 2, "give the prompt once")
 
 
 def test_a_unit_waits_for_its_blockers_and_show_says_so(server: Server, submit: Callable[..., str]) -> None:

@@ -88,17 +88,22 @@ def _text_of(file: str) -> str:
 
 @click.command("submit", short_help="Add a work unit.")
 @click.argument("name", metavar="NAME")
+@click.argument("words", metavar="[PROMPT]", required=False)
 @field_options
 @click.option("--workflow", metavar="NAME", shell_complete=completing.workflows, help="A workflow of the settings.")
 @json_option
 @click.pass_obj
-def submit_command(place: Place, name: str, as_json: bool, **given: Any) -> None:
+def submit_command(place: Place, name: str, words: str | None, as_json: bool, **given: Any) -> None:
     """Add a work unit. It starts as soon as a slot is free and its blockers are DONE.
 
     \b
-    orch submit fix-login -p "Empty passwords must fail" --touches 'src/auth/**' --priority 5
+    orch submit fix-login "Empty passwords must fail" --touches 'src/auth/**' --priority 5
     orch submit audit-log --prompt-file audit.md --after fix-login
     """
+    if words is not None:
+        if given["prompt"] is not None or given["prompt_file"] is not None:
+            raise UsageError("give the prompt once: behind the name, with --prompt, or with --prompt-file")
+        given["prompt"] = words
     fields = {"name": check_name(name), **fields_of(given)}
     answer = place.client().change("/units", fields)
     text.show(answer, as_json, lambda _: f"Submitted {name}.")
