@@ -32,7 +32,8 @@ async def main():
                 message = json.loads(text)
                 kind, about = message["type"], message.get("payload", {})
                 if kind == "attention:added":
-                    await post(f"/units/{about['unit']}/answer", {"text": "sqlite"}, f"answer-{about['item']}")
+                    answer = {"text": "sqlite", "item": about["item"]}
+                    await post(f"/units/{about['unit']}/answer", answer, f"answer-{about['item']}")
                 elif kind == "unit:finish":
                     left.discard(about["unit"])
                 since = message.get("seq", since)  # only now: what was broken off is told and done again

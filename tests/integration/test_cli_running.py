@@ -257,7 +257,7 @@ def test_edit_changes_fields_clears_lists_and_heeds_the_version(server: Server, 
 def test_ps_shows_process_phase_and_progress_of_what_runs(
     server: Server, submit: Callable[..., str], wait_until: Wait
 ) -> None:
-    name = submit('$ORCH emit progress --percent 40 --step "writing tests"; echo $$ > "$ORCH_RUN_DIR/pid"; sleep 600')
+    name = submit('echo $$ > "$ORCH_RUN_DIR/pid"; $ORCH emit progress --percent 40 --step "writing tests"; sleep 600')
     wait_until(lambda: "writing tests" in server.ok("ps"), 60)
 
     shown, rows = server.ok("ps"), server.json("ps")
