@@ -99,6 +99,8 @@ class Socket(WebSocketHandler):
         if not self._full:
             self._tail.join(self)
         self._speaking = asyncio.ensure_future(self._speak())
+        # A task that is cancelled before its first step runs none of its code, `finally` included.
+        self._speaking.add_done_callback(lambda _: self._tail.leave(self))
 
     def _too_many(self) -> str:
         """Why there may be no more of this kind; empty while there may."""
@@ -137,8 +139,6 @@ class Socket(WebSocketHandler):
         except Exception:
             log.exception("a client of %s could not be served", CHANNEL)
             self.close(FAILED, "the server failed on this connection; its log says why")
-        finally:
-            self._tail.leave(self)
 
     async def _conversation(self) -> None:
         if self._tail.closed:

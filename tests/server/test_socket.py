@@ -413,6 +413,19 @@ def test_the_socket_of_a_page_is_still_bokehs(client: Client) -> None:
     assert (reply.status, reply.header("Sec-WebSocket-Protocol")) == (101, "bokeh")
 
 
+def test_a17_a_client_that_hangs_up_as_it_comes_takes_no_place(
+    client: Client, tail: Tail, wait_until: Callable[..., Any]
+) -> None:
+    wait_until(lambda: not tail.count(None))
+
+    for _ in range(50):
+        with socket.create_connection(("127.0.0.1", client.port)) as sock:
+            sock.sendall(request_bytes("GET", "/ws", [("Host", client.host), client.bearer, *UPGRADE]))
+
+    Ear(client).end()  # the server has dealt with all that came before
+    wait_until(lambda: not tail.count(None), what="the last of them to be gone")
+
+
 def test_a17_no_more_clients_listen_than_there_may_be_and_a_place_that_is_free_again_is_given(
     client: Client, tail: Tail, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., Any]
 ) -> None:
