@@ -112,7 +112,8 @@ class GitProject:
         try:
             assert_consistent(orchestrator.log, orchestrator.board, self.subscriber)
         except AssertionError:
-            if orchestrator.board.seq == seq:  # nothing went on meanwhile: it is a fault
+            *_, newest = orchestrator.log.read()
+            if orchestrator.board.seq == seq == newest.seq:  # nothing went on meanwhile: it is a fault
                 raise
             return False
         return True

@@ -77,8 +77,10 @@ def test_a18_a_stopped_attempt_leaves_no_descendant(rig: Rig, escape: str) -> No
 
 def test_a18_f15_a_stopped_attempt_with_every_kind_of_escape_leaves_no_descendant_and_no_zombie(rig: Rig) -> None:
     mark = new_mark()
-    rig.python("unit", agent(mark, list(ESCAPES.values()), "signal.signal(15, signal.SIG_IGN)\ntime.sleep(1000)"))
+    deaf = "signal.signal(15, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(1000)"
+    rig.python("unit", agent(mark, list(ESCAPES.values()), deaf))
     up(rig, mark, 8)
+    rig.until(lambda: rig.output("unit") == b"deaf\n")
 
     rig.executor.stop("unit", 1, 0.3)
 
