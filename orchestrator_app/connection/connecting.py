@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from orchestrator_app.client import Client
-from orchestrator_app.client.following import Following, Listener
+from orchestrator_app.client.following import AGAIN, Following, Listener
 from orchestrator_app.client.http import Source
 from orchestrator_app.client.verbs import Verbs
 from orchestrator_app.connection.mirror import Mirror
@@ -138,20 +138,32 @@ class Connection(Verbs, Tables):
         person), or after `timeout` seconds. Restarts of the server are waited out.
         """
         names = [units] if isinstance(units, str) else list(dict.fromkeys(units))
-        seq = self.status()["seq"]  # before looking: what happens in between is then told
-        self._server()
-        awaited = Awaited([self.unit(name) for name in names], [for_] if isinstance(for_, str) else list(for_))
+        seq = self._patiently(lambda: self.status()["seq"])  # before looking: what happens in between is then told
+        rows = self._patiently(lambda: [self.unit(name) for name in names])
+        self._patiently(self._server)
+        awaited = Awaited(rows, [for_] if isinstance(for_, str) else list(for_))
         until = inf if timeout is None else time.monotonic() + timeout
         with self._listen(seq, topics="unit,attention") as listener:
             while not awaited.reached:
                 if stuck := awaited.stuck:
-                    raise awaited.without_end(stuck, self.waiting(stuck))
+                    raise awaited.without_end(stuck, self._patiently(lambda unit=stuck: self.waiting(unit)))
                 left = until - time.monotonic()
                 message = listener.next(None if left == inf else max(0.0, left))
                 if message is None:
                     raise awaited.late(timeout)
                 awaited.take(message["payload"])
         return awaited.statuses
+
+    def _patiently(self, ask: Callable[[], Any]) -> Any:
+        """What a read gives, of a server that may be on its way back."""
+        until = time.monotonic() + RETURN
+        while True:
+            try:
+                return ask()
+            except NoServerError:
+                if isinstance(self._found, Stopped) or time.monotonic() > until:
+                    raise
+            time.sleep(AGAIN)
 
     # -- what the verbs and the frames go through
 

@@ -229,13 +229,17 @@ def test_waiting_goes_on_through_a_kill_of_the_server(
         orch.submit(
             [{"name": "slow", "prompt": agent.script()}, {"name": "after", "prompt": "exit 0", "after": ["slow"]}]
         )
-        waiting = threading.Thread(target=lambda: reached.append(orch.wait(["slow", "after"], timeout=60)))
-        waiting.start()
+        before, meanwhile = (
+            threading.Thread(target=lambda: reached.append(orch.wait(["slow", "after"], timeout=60))) for _ in range(2)
+        )
+        before.start()
         wait_until(agent.is_there)
         process.end(signal.SIGKILL)
+        meanwhile.start()
         start(root)
         agent.go.touch()
-        waiting.join(60)
+        before.join(60)
+        meanwhile.join(60)
 
-        assert reached == [{"slow": "DONE", "after": "DONE"}]
+        assert reached == [{"slow": "DONE", "after": "DONE"}] * 2
         wait_until(lambda: orch.board.row("after").status == "DONE" and orch.fault is None)
