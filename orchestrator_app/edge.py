@@ -209,10 +209,6 @@ class Edge:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         return attempt_of(self.access.token, given) if scheme.lower() == "bearer" else None
 
-    def new_cookie(self) -> str:
-        """The cookie of somebody who came in with the project's token."""
-        return self.access.new_cookie()
-
 
 def changes_something(request: HTTPServerRequest) -> bool:
     return request.method not in ("GET", "HEAD") or "Upgrade" in request.headers

@@ -53,6 +53,14 @@ class Source:
                 return
             place = {**query, "cursor": answer["next"]}
 
+    def whole(self, path: str, key: str, **query: Any) -> dict[str, Any]:
+        """The first page's answer with every row under `key`: what else it says is the same on each page."""
+        answer = self.get(path, **query, limit=PAGE)
+        following = answer.pop("next")
+        if following is not None:
+            answer[key] += self.pages(path, key, **query, cursor=following)
+        return answer
+
 
 class Client(Source):
     """One running server. Any number of threads may use it.

@@ -230,9 +230,7 @@ class Verbs:
     @asks("GET /budget")
     def budget(self, unit: str | None = None) -> Row:
         """What agents said they used: in `total`, `today`, by `phases`, `models` and `units`."""
-        answer = self._source().get("/budget", unit=unit)
-        units = list(self._source().pages("/budget", "units", unit=unit)) if answer["next"] else answer["units"]
-        return {**{name: value for name, value in answer.items() if name != "next"}, "units": units}
+        return self._source().whole("/budget", "units", unit=unit)
 
     @asks("GET /errors/summary")
     def errors(self, since: str | None = None, search: str | None = None) -> list[Row]:

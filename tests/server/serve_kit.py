@@ -16,6 +16,7 @@ from typing import Any
 from raw_client import Client
 
 import orchestrator_app
+from orchestrator_app import client as api
 from orchestrator_app.claim import server_info, start_time
 
 LAUNCH = """
@@ -112,3 +113,13 @@ def end_what_is_left(root: Path, wait_until: Callable[..., Any]) -> None:
                 with suppress(ProcessLookupError):
                     os.kill(keeper["keeper"], signal.SIGTERM)
                 wait_until(file.with_name("exit.json").exists, 30, f"{file.parent} to end")
+
+
+def every_record(client: api.Client) -> list[dict[str, Any]]:
+    """All rows of the log, page after page of the feed."""
+    rows: list[dict[str, Any]] = []
+    more = True
+    while more:
+        answer = client.changes(rows[-1]["seq"] if rows else 0)
+        rows, more = rows + answer["records"], answer["more"]
+    return rows

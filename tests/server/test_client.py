@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serve_kit import Process
+from serve_kit import Process, every_record
 
 from orchestrator_app.client import Client, Conflict, Refused, Unanswered
 from orchestrator_app.client import http as http_module
@@ -50,17 +50,8 @@ def test_f8_a_change_is_made_once_though_the_server_is_killed_and_comes_back_mea
     thread.join(60)
 
     assert [answer["units"] for answer in answers] == [[f"u-{each}"] for each in range(len(answers))]
-    submitted = [row for row in all_of(client) if row["table"] == "transition" and row["trigger"] == "submit"]
+    submitted = [row for row in every_record(client) if row["table"] == "transition" and row["trigger"] == "submit"]
     assert [row["unit"] for row in submitted] == [f"u-{each}" for each in range(len(answers))]
-
-
-def all_of(client: Client) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    more = True
-    while more:
-        answer = client.changes(rows[-1]["seq"] if rows else 0)
-        rows, more = rows + answer["records"], answer["more"]
-    return rows
 
 
 def test_a_server_that_does_not_come_back_is_waited_for_a_bounded_time_only(

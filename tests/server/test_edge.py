@@ -69,7 +69,7 @@ def test_a1_a4_without_a_token_only_the_listed_paths_answer(running: Running, cl
 
 def test_a1_a4_a_wrong_token_or_cookie_is_none(running: Running, client: Client, paths: list[str]) -> None:
     ours = running.serving.edge
-    good = ours.new_cookie()
+    good = ours.access.new_cookie()
     expires, way, name, nonce, mac = good.split(".")
     old = f"{int(expires) - 10**8}.{way}.{name}.{nonce}"
     forged = [
@@ -161,7 +161,7 @@ def test_a1_a3_pages_of_other_origins_are_refused_on_every_route(
 
 
 def test_a3_a_cookie_alone_opens_no_socket_and_changes_nothing(running: Running, client: Client) -> None:
-    cookie = ("Cookie", f"{running.serving.edge.cookie_name}={running.serving.edge.new_cookie()}")
+    cookie = ("Cookie", f"{running.serving.edge.cookie_name}={running.serving.edge.access.new_cookie()}")
     before = running.serving.orchestrator.board.seq
 
     socket = send(client.port, request_bytes("GET", "/ws", [("Host", client.host), cookie, *UPGRADE]))
@@ -172,7 +172,7 @@ def test_a3_a_cookie_alone_opens_no_socket_and_changes_nothing(running: Running,
 
 
 def test_a3_a_page_of_ours_gets_its_socket_and_its_answers(running: Running, client: Client) -> None:
-    cookie = ("Cookie", f"{running.serving.edge.cookie_name}={running.serving.edge.new_cookie()}")
+    cookie = ("Cookie", f"{running.serving.edge.cookie_name}={running.serving.edge.access.new_cookie()}")
     ours = [("Host", client.host), cookie, ("Origin", client.origin), ("Sec-Fetch-Site", "same-origin")]
 
     page = send(client.port, request_bytes("GET", "/", ours[:2]))

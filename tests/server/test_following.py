@@ -17,7 +17,7 @@ import pytest
 import websocket
 from bokeh.util.token import generate_jwt_token, generate_session_id
 from proxy import BadLine
-from serve_kit import Agent, Process
+from serve_kit import Agent, Process, every_record
 
 from orchestrator_app import connect
 from orchestrator_app.api.messages import messages_of
@@ -43,15 +43,6 @@ def server_of(root: Path) -> Client:
     found = Client.of(root / ".orchestrator")
     assert found is not None
     return found
-
-
-def records(client: Client) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    more = True
-    while more:
-        answer = client.changes(rows[-1]["seq"] if rows else 0)
-        rows, more = rows + answer["records"], answer["more"]
-    return rows
 
 
 def ours() -> list[str]:
@@ -91,7 +82,7 @@ def test_f26_a_board_and_an_iterator_miss_and_double_nothing_across_drops_and_a_
             process = start(root)
     wait_until(lambda: not any(client.get("/status")["counts"][each] for each in ("READY", "RUNNING")), 60)
     line.bad = False
-    rows = records(client)
+    rows = every_record(client)
     wait_until(lambda: far.board.seq == len(rows), 60)
     wait_until(lambda: heard and heard[-1]["seq"] == len(rows), 60)
     far.close()

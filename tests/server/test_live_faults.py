@@ -137,7 +137,7 @@ class Tab:
 
     def __init__(self, running, consoles: list[Console], wait_until) -> None:
         client, edge = running.client, running.serving.edge
-        cookie = f"{edge.cookie_name}={edge.new_cookie()}"
+        cookie = f"{edge.cookie_name}={edge.access.new_cookie()}"
         page = client("GET", "/", None, ("Cookie", cookie), bearer=False)
         self.token = re.search(rb'"token":"([^"]+)"', page.body).group(1).decode()
         self.console = consoles[-1]
@@ -347,7 +347,7 @@ def test_a16_a_socket_with_a_forged_or_expired_token_is_closed_without_a_word(ru
 
     connection = websocket.create_connection(
         f"ws://{client.host}/ws",
-        cookie=f"{edge.cookie_name}={edge.new_cookie()}",
+        cookie=f"{edge.cookie_name}={edge.access.new_cookie()}",
         origin=client.origin,
         subprotocols=["bokeh", token],
         timeout=20.0,

@@ -387,7 +387,7 @@ def test_a_client_that_asks_without_end_and_never_reads_is_not_heard_further(
 def test_a3_only_who_has_the_token_and_comes_from_here_gets_the_socket(
     running: Running, client: Client, headers: list[Any], status: int
 ) -> None:
-    cookie = ("Cookie", f"{running.serving.edge.cookie_name}={running.serving.edge.new_cookie()}")
+    cookie = ("Cookie", f"{running.serving.edge.cookie_name}={running.serving.edge.access.new_cookie()}")
     known = {"bearer": client.bearer, "cookie": cookie}
     said = [known.get(each, each) if isinstance(each, str) else each for each in headers]
     said = [(name, value.format(port=client.port, origin=client.origin)) for name, value in said]

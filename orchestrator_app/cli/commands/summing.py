@@ -32,11 +32,7 @@ def _asked(place: Place, name: str | None) -> Live:
 @click.pass_obj
 def budget_command(place: Place, name: str | None, as_json: bool) -> None:
     """What agents said they used: in all, today (UTC), by phase, by model and by unit, the dearest first."""
-    client = _asked(place, name).client
-    units = list(client.pages("/budget", "units", unit=name))
-    answer = client.get("/budget", unit=name, limit=1)
-    del answer["next"]
-    text.show({**answer, "units": units}, as_json, _budget)
+    text.show(_asked(place, name).client.whole("/budget", "units", unit=name), as_json, _budget)
 
 
 def _budget(answer: dict[str, Any]) -> str:
